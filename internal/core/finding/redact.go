@@ -1,0 +1,76 @@
+package finding
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// secretShapes are texts that carry a credential whatever surrounds them: a
+// password in a URL, an authorisation header, the tokens of large services by
+// their documented prefixes, a value assigned to a name that says it is secret.
+// The first group of each is kept, the rest is replaced.
+var secretShapes = []*regexp.Regexp{
+	regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`),
+	regexp.MustCompile(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`),
+	regexp.MustCompile(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`),
+	regexp.MustCompile(`\b((?:gh[pousr]_|github_pat_|glpat-|npm_|xox[abprs]-|sk_live_|rk_live_|sk-|pypi-|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`),
+	regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`),
+}
+
+const redacted = "[redacted]"
+
+// Redact replaces what looks like a credential in text, keeping what leads up
+// to it so that a reader can tell what it was.
+func Redact(text string) string {
+	if len(text) < 12 {
+		return text
+	}
+	for _, shape := range secretShapes {
+		text = shape.ReplaceAllStringFunc(text, func(m string) string {
+			keep := shape.FindStringSubmatch(m)[1]
+			tail := ""
+			if strings.HasSuffix(m, "@") {
+				tail = "@"
+			}
+			return keep + redacted + tail
+		})
+	}
+	return text
+}
+
+// Printable returns text with control characters, invalid UTF-8 and
+// bidirectional overrides escaped, cut to at most limit bytes at a character's
+// boundary with an ellipsis. What it returns cannot move a terminal's cursor
+// nor hide a part of itself.
+func Printable(text string, limit int) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		var piece string
+		switch {
+		case r == utf8.RuneError && size == 1:
+			piece = fmt.Sprintf(`\x%02x`, text[i])
+		case r == '\n':
+			piece = `\n`
+		case r == '\r':
+			piece = `\r`
+		case r == '\t':
+			piece = `\t`
+		case r < 0x20 || r == 0x7f:
+			piece = fmt.Sprintf(`\x%02x`, r)
+		case r >= 0x80 && r < 0xa0, r >= 0x200b && r <= 0x200f, r >= 0x2028 && r <= 0x202e,
+			r >= 0x2060 && r <= 0x206f, r == 0xfeff:
+			piece = fmt.Sprintf(`\u%04x`, r)
+		default:
+			piece = text[i : i+size]
+		}
+		if b.Len()+len(piece) > limit {
+			return b.String() + "…"
+		}
+		b.WriteString(piece)
+		i += size
+	}
+	return b.String()
+}
