@@ -149,7 +149,7 @@ func parseHead(text []byte) (*Rule, error) {
 // areaType is the scan type of an area's rules, where the rule names none.
 var areaType = map[string]string{
 	"native":  string(finding.Binary),
-	"package": string(finding.Binary),
+	"layout":  string(finding.Binary),
 	"install": string(finding.Binary),
 }
 

@@ -184,6 +184,8 @@ type Export struct {
 	Ordinal int
 	Forward string // "library.name", for an export that is somewhere else
 	Data    bool
+	Slot    uint64 // ELF: pointer that the loader fills with the address of whoever offers the name first, for the binary's own use; 0 if none
+	Stub    uint64 // ELF: jump through Slot, which the binary's own calls of it go to; 0 if none
 }
 
 // A Symbol is a defined name of a symbol table.

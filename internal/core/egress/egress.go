@@ -1,0 +1,159 @@
+// Package egress is the only way out. It resolves a name once, refuses private,
+// link-local and reserved addresses, and connects to the address that it
+// checked. Every answer has a cap in size and time, every redirect is checked
+// like a first request, and credentials never follow one to another origin.
+//
+// Origins that the operator's own settings name (registries, databases, a
+// proxy) are trusted and skip the address check: mirrors often sit on private
+// or reserved addresses. The package refuses to talk at all when it is offline.
+package egress
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// Options configures a Client. A zero field means the default beside it.
+type Options struct {
+	Version      string        // of Loupe, for the user agent; "dev"
+	AllowPrivate bool          // private and loopback addresses are allowed; those that hand out cloud credentials never are
+	Offline      bool          // every request fails without touching the network
+	Timeout      time.Duration // of a request with its redirects, retries and body; 10 minutes
+	HeaderTime   time.Duration // until the headers of an answer have arrived; 30 s
+	IdleTime     time.Duration // between two reads of a body; 30 s
+	DialTime     time.Duration // of a connection, name resolution included; 10 s
+	MaxRedirects int           // 5; negative means none
+	MaxBytes     int64         // of a body after decompression, where a request names no cap; 1 GiB
+	Attempts     int           // of a GET that fails in passing; 3
+	Backoff      time.Duration // before the second attempt, doubled for each further one; 250 ms
+	PerHost      int           // requests at once to one host; 8
+
+	// Resolve looks up a name; nil asks the system.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// A Client makes all requests of one run of the program. It is safe for
+// concurrent use.
+type Client struct {
+	opts  Options
+	http  *http.Client // for others, with the time-out inside
+	get   *http.Client // for Fetch, which has its own
+	agent string
+	proxy func(*url.URL) (*url.URL, error)
+
+	mu            sync.Mutex
+	open, guarded *http.Transport  // to trusted origins and through proxies; to all others
+	trusted       map[string]bool  // by origin
+	slots         map[string]*slot // by host
+	roots         *x509.CertPool
+	added         map[[sha256.Size]byte]bool // to roots
+}
+
+// New returns a client. It reads the proxy settings of the environment
+// (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) once.
+func New(opts Options) *Client {
+	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Minute)
+	opts.HeaderTime = cmp.Or(opts.HeaderTime, 30*time.Second)
+	opts.IdleTime = cmp.Or(opts.IdleTime, 30*time.Second)
+	opts.DialTime = cmp.Or(opts.DialTime, 10*time.Second)
+	opts.MaxRedirects = cmp.Or(opts.MaxRedirects, 5)
+	opts.MaxBytes = cmp.Or(opts.MaxBytes, 1<<30)
+	opts.Attempts = max(1, cmp.Or(opts.Attempts, 3))
+	opts.Backoff = cmp.Or(opts.Backoff, 250*time.Millisecond)
+	opts.PerHost = max(1, cmp.Or(opts.PerHost, 8))
+	c := &Client{
+		opts:    opts,
+		agent:   "loupe/" + cmp.Or(opts.Version, "dev"),
+		proxy:   httpproxy.FromEnvironment().ProxyFunc(),
+		trusted: map[string]bool{},
+		slots:   map[string]*slot{},
+		added:   map[[sha256.Size]byte]bool{},
+	}
+	var err error
+	if c.roots, err = x509.SystemCertPool(); err != nil {
+		c.roots = x509.NewCertPool() // every https request will say that it is not trusted
+	}
+	c.buildTransports()
+	c.get = &http.Client{Transport: c, CheckRedirect: c.checkRedirect}
+	c.http = &http.Client{Transport: c, CheckRedirect: c.checkRedirect, Timeout: opts.Timeout}
+	return c
+}
+
+// HTTPClient returns an http.Client with all the rules of c but without
+// retries. Errors that it returns may repeat the URL of a request; those of Get
+// and Fetch do not.
+func (c *Client) HTTPClient() *http.Client { return c.http }
+
+// Offline reports whether every request is refused.
+func (c *Client) Offline() bool { return c.opts.Offline }
+
+// Trust lets requests to the origin (scheme, host and port) of rawURL skip the
+// address check. It is for URLs from the operator's own settings and for the
+// file hosts that a trusted registry's metadata names, never for what a target
+// or a user of a service says.
+func (c *Client) Trust(rawURL string) error {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("egress: not an absolute http or https URL")
+	}
+	c.trust(u)
+	return nil
+}
+
+func (c *Client) trust(u *url.URL) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trusted[origin(u)] = true
+}
+
+func (c *Client) isTrusted(u *url.URL) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trusted[origin(u)]
+}
+
+// TrustCertificates adds PEM certificates to those of the system, for all
+// requests that follow.
+func (c *Client) TrustCertificates(pem []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sum := sha256.Sum256(pem); c.added[sum] {
+		return nil
+	} else {
+		c.added[sum] = true
+	}
+	roots := c.roots.Clone()
+	if !roots.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("egress: no PEM certificate in %d bytes", len(pem))
+	}
+	c.roots = roots
+	c.buildTransports()
+	return nil
+}
+
+// origin returns scheme, host and port in one spelling.
+func origin(u *url.URL) string {
+	scheme := strings.ToLower(u.Scheme)
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[scheme]
+	}
+	return scheme + "://" + hostname(u) + ":" + port
+}
+
+// hostname returns the host in one spelling: small letters, no root dot.
+func hostname(u *url.URL) string {
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+}

@@ -1,0 +1,183 @@
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/fault"
+)
+
+// buildTransports makes the two transports: an open one for trusted origins
+// and for what a proxy reaches, and one whose dialer is the guard. The caller
+// holds the lock or is New.
+func (c *Client) buildTransports() {
+	c.open = &http.Transport{
+		Proxy:                  func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) },
+		DialContext:            c.dialOpen,
+		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    c.opts.DialTime,
+		ResponseHeaderTimeout:  c.opts.HeaderTime,
+		IdleConnTimeout:        30 * time.Second,
+		MaxIdleConnsPerHost:    c.opts.PerHost,
+		MaxResponseHeaderBytes: 256 << 10,
+		ForceAttemptHTTP2:      true,
+	}
+	c.guarded = c.open.Clone()
+	c.guarded.Proxy = nil
+	c.guarded.DialContext = c.Dial
+}
+
+// RoundTrip sends one request, without redirects or retries.
+func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
+	if c.opts.Offline {
+		return nil, offline(req.URL.Host)
+	}
+	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		return nil, fault.New(fault.Invalid, "%q is not a scheme of the web", req.URL.Scheme).Try("use https")
+	}
+	release, err := c.acquire(req.Context(), req.URL.Host)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := c.route(req)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	req = req.Clone(ctx)
+	req.Header.Set("User-Agent", c.agent)
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		cancel(nil)
+		release()
+		return nil, err
+	}
+	b := &body{inner: resp.Body, ctx: ctx, idle: c.opts.IdleTime, left: c.opts.MaxBytes, max: c.opts.MaxBytes, host: req.URL.Host}
+	b.timer = time.AfterFunc(c.opts.IdleTime, func() { cancel(errIdle) })
+	b.timer.Stop() // it runs while a read waits
+	b.done = sync.OnceFunc(func() { b.timer.Stop(); cancel(nil); release() })
+	resp.Body = b
+	return resp, nil
+}
+
+// route picks the transport for a request.
+func (c *Client) route(req *http.Request) (*http.Transport, error) {
+	c.mu.Lock()
+	trusted, open, guarded := c.trusted[origin(req.URL)], c.open, c.guarded
+	c.mu.Unlock()
+	if trusted {
+		return open, nil
+	}
+	via, err := c.proxy(req.URL)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "the proxy setting of the environment is not a URL").Try("correct HTTP_PROXY or HTTPS_PROXY")
+	}
+	if via == nil {
+		return guarded, nil
+	}
+	// The proxy resolves the name, and where there is a proxy this machine
+	// often can't. What can be judged from here is judged.
+	host := hostname(req.URL)
+	addrs, err := c.allowed(req.Context(), host)
+	if fault.Is(err, fault.Forbidden) {
+		return nil, err
+	}
+	if a, perr := netip.ParseAddr(host); perr == nil && !slices.Contains(addrs, a.Unmap()) {
+		return nil, c.refused(host, errors.New("an address that cannot be judged"))
+	}
+	return open, nil
+}
+
+// A slot counts the requests to one host.
+type slot struct {
+	tokens chan struct{}
+	users  int // who hold or wait for a token; at zero the slot is forgotten
+}
+
+// acquire waits until there may be one more request to host, and returns what
+// ends it.
+func (c *Client) acquire(ctx context.Context, host string) (release func(), err error) {
+	c.mu.Lock()
+	s := c.slots[host]
+	if s == nil {
+		s = &slot{tokens: make(chan struct{}, c.opts.PerHost)}
+		c.slots[host] = s
+	}
+	s.users++
+	c.mu.Unlock()
+	leave := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(c.slots, host)
+		}
+	}
+	select {
+	case s.tokens <- struct{}{}:
+		return func() { <-s.tokens; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+}
+
+var errIdle = errors.New("no byte for too long")
+
+// body is a response's body with an idle timer and a cap.
+type body struct {
+	inner io.ReadCloser
+	ctx   context.Context
+	timer *time.Timer
+	idle  time.Duration
+	left  int64
+	max   int64
+	host  string
+	done  func()
+	err   error // the first failure of the network or the cap
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.timer.Reset(b.idle)
+	defer b.timer.Stop()
+	if b.left == 0 { // is there one more byte?
+		var probe [1]byte
+		n, err := io.ReadFull(b.inner, probe[:])
+		if n > 0 {
+			b.err = tooBig(b.host, b.max)
+		} else {
+			b.err = b.cause(err)
+		}
+		return 0, b.err
+	}
+	n, err := b.inner.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err != nil {
+		b.err = b.cause(err)
+	}
+	return n, b.err
+}
+
+// cause tells a reader which of our own clocks cancelled it.
+func (b *body) cause(err error) error {
+	if err != io.EOF && context.Cause(b.ctx) == errIdle {
+		return errIdle
+	}
+	return err
+}
+
+func (b *body) Close() error {
+	defer b.done()
+	return b.inner.Close()
+}

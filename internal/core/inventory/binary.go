@@ -1,0 +1,125 @@
+package inventory
+
+import (
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/scan"
+)
+
+// Binaries is the fact that a target holds a native binary.
+var Binaries = scan.NewFact[*Binary]("binaries")
+
+// Releases is the fact that a target is a published release of a package.
+var Releases = scan.NewFact[*Release]("releases")
+
+// An Origin says how a binary comes to be on the machine of a user.
+type Origin string
+
+// The origins.
+const (
+	FromPackage  Origin = "package"          // it lies in what was scanned
+	FromDownload Origin = "install-download" // an install script fetches it
+	FromEmbedded Origin = "embedded"         // it is packed inside another file
+)
+
+// A Binary is one native binary of the target and what is known about it. A
+// fat Mach-O file is one Binary a slice. Names come from the file as they
+// stand; whoever prints them makes them printable.
+type Binary struct {
+	Path   string // relative to the target, "prebuilds/linux-x64/x.node"
+	Offset int64  // of the slice in a fat file
+	Size   int64  // in bytes
+	SHA256 string // hex, of the slice
+	Origin Origin
+	Part   string // package URL of the part that holds it; empty outside of packages
+
+	Format string // "ELF", "PE", "Mach-O", "Wasm"
+	Arch   string
+	OS     string // empty if the file does not say
+	Kind   string // "shared library", "executable", …
+
+	Libraries []string // in the order of the file
+	Imports   []string // bare names, sorted
+	Exports   []string // sorted
+	Demangled []Name   // imports and exports whose readable form differs, sorted, capped
+	Functions Functions
+	Sections  []Section
+
+	Stripped  bool
+	Linkage   string
+	Signed    bool
+	Language  string
+	Toolchain []string
+	BuildID   string
+
+	Strings   []String // the most telling ones, best first, capped
+	Behaviors Behaviors
+
+	// What is made of the above after detection.
+	Risk        finding.Risk
+	Explanation string // a paragraph
+	Preview     string // of the most telling function; empty until code is analysed
+}
+
+// A Name is a symbol in both its forms.
+type Name struct{ Mangled, Readable string }
+
+// Functions says how many functions were found, how, and how much of the code
+// they cover.
+type Functions struct {
+	Count    int
+	Method   string
+	Coverage float64 // 0 to 1
+}
+
+// A Section is a named part of a binary.
+type Section struct {
+	Name    string
+	Size    uint64 // in the file
+	Access  string // "r-x"
+	Entropy float64
+}
+
+// A String is a text found in a binary.
+type String struct {
+	Value string
+	Kind  string // "url", "path", "command", …
+}
+
+// A BehaviorName is one of the six things that a binary can do, by the words
+// of the BinShield API.
+type BehaviorName string
+
+// The behaviours.
+const (
+	Network          BehaviorName = "network"
+	Filesystem       BehaviorName = "filesystem"
+	Process          BehaviorName = "process"
+	Crypto           BehaviorName = "crypto"
+	Obfuscation      BehaviorName = "obfuscation"
+	DataExfiltration BehaviorName = "dataExfiltration"
+)
+
+// BehaviorNames lists the behaviours in the order of reports.
+var BehaviorNames = []BehaviorName{Network, Filesystem, Process, Crypto, Obfuscation, DataExfiltration}
+
+// Behaviors are the behaviours that were detected, with what proves them. A
+// behaviour without details was not detected.
+type Behaviors map[BehaviorName][]Detail
+
+// A Detail is one line of a behaviour: a sentence and the evidence behind it.
+type Detail struct {
+	Rule     string
+	Tier     Tier
+	Text     string
+	Evidence []finding.Evidence
+}
+
+// A Tier says how much a piece of evidence proves.
+type Tier string
+
+// The tiers.
+const (
+	Capability Tier = "capability" // the binary has what it takes
+	Use        Tier = "use"        // code of its own makes use of it
+	Intent     Tier = "intent"     // it is used together with what shows the purpose
+)

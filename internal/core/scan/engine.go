@@ -1,0 +1,301 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/workspace"
+)
+
+// Run runs the scanners over the files of ws, which may be nil, and the facts
+// that are already known. A scanner that fails, panics or runs out of time
+// leaves a note and does not stop the others. Run returns an error only if the
+// scan as a whole could not be done: ctx was cancelled, or the scanners do not
+// fit together.
+func Run(ctx context.Context, scanners []*Scanner, ws *workspace.Workspace, given []Known, opt Options) (*Result, error) {
+	opt = opt.withDefaults()
+	r := &run{opt: opt, memory: newPool(opt.Limits.Memory), res: Result{facts: map[Fact][]known{}}}
+	if ws != nil {
+		r.fs = ws.FS()
+	}
+	stages, err := r.plan(scanners, ws != nil, given)
+	if err != nil {
+		return nil, err
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, opt.Limits.Time, errTime)
+	defer cancel()
+	for _, stage := range stages {
+		r.stage(timed, stage, ws)
+		if ctx.Err() != nil {
+			return nil, fault.New(fault.Unavailable, "the scan was cancelled").Because(ctx.Err())
+		}
+	}
+	if timed.Err() != nil {
+		r.note(finding.Note{Text: fmt.Sprintf("not looked at to the end: the time for a scan, %v, was used up", opt.Limits.Time)})
+	}
+	if ws != nil {
+		for _, n := range ws.Notes() {
+			r.note(finding.Note{Path: n.Path, Text: n.Text})
+		}
+	}
+	finding.Arrange(r.res.Findings)
+	r.res.Notes = finding.ArrangeNotes(r.res.Notes)
+	slices.Sort(r.res.Ran)
+	return &r.res, nil
+}
+
+var errTime = errors.New("the time for the scan was used up")
+
+// run is one scan at work.
+type run struct {
+	opt    Options
+	fs     fs.FS
+	memory *pool
+
+	mu     sync.Mutex
+	res    Result
+	facts  map[Fact][]known // as far as earlier stages know
+	events sync.Mutex
+}
+
+func (r *run) plan(scanners []*Scanner, files bool, given []Known) ([][]*Scanner, error) {
+	var facts []Fact
+	for _, k := range given {
+		facts = append(facts, k.fact)
+		r.res.facts[k.fact] = append(r.res.facts[k.fact], k.values...)
+	}
+	r.facts = r.res.facts
+	chosen, err := Choose(scanners, r.opt.Only)
+	if err != nil {
+		return nil, err
+	}
+	stages, left, err := Plan(chosen, files, facts)
+	for _, s := range left {
+		if len(r.opt.Only) > 0 { // it was asked for by name
+			r.note(finding.Note{Scanner: s.Name, Text: "not run: this target has nothing for it"})
+		}
+	}
+	return stages, err
+}
+
+// Choose returns the scanners of those names; no names mean all.
+func Choose(scanners []*Scanner, names []string) ([]*Scanner, error) {
+	if len(names) == 0 {
+		return scanners, nil
+	}
+	var known []string
+	for _, s := range scanners {
+		known = append(known, s.Name)
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return nil, fault.New(fault.Invalid, "there is no scanner %q", n).Try("choose from %v", known)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(scanners), func(s *Scanner) bool { return !slices.Contains(names, s.Name) }), nil
+}
+
+// stage runs scanners that do not wait for each other: first their shared walk,
+// then what each does with the whole.
+func (r *run) stage(ctx context.Context, stage []*Scanner, ws *workspace.Workspace) {
+	var walkers []*Scanner
+	for _, s := range stage {
+		r.res.Ran = append(r.res.Ran, s.Name)
+		if s.File != nil {
+			walkers = append(walkers, s)
+		}
+	}
+	if len(walkers) > 0 {
+		r.walk(ctx, walkers, ws)
+	}
+	var wg sync.WaitGroup
+	for _, s := range stage {
+		if s.Run != nil {
+			wg.Go(func() {
+				r.task(ctx, s, "", r.opt.Limits.Time, func(ctx context.Context, p *Pass) error { return s.Run(ctx, p) })
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// walk shows every file once to all scanners that want it.
+func (r *run) walk(ctx context.Context, walkers []*Scanner, ws *workspace.Workspace) {
+	files := make(chan *File)
+	var wg sync.WaitGroup
+	for range r.opt.Workers {
+		wg.Go(func() {
+			for f := range files {
+				r.file(ctx, walkers, f)
+			}
+		})
+	}
+	err := ws.Walk(ctx, func(e workspace.Entry) error {
+		f := &File{Entry: e, limit: r.opt.Limits.FileSize, memory: r.memory, ctx: ctx}
+		select {
+		case files <- f:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	close(files)
+	wg.Wait()
+	if err != nil && ctx.Err() == nil {
+		r.note(finding.Note{Text: fmt.Sprintf("not looked at to the end: %v", err)})
+	}
+}
+
+func (r *run) file(ctx context.Context, walkers []*Scanner, f *File) {
+	defer f.close()
+	var wanted atomic.Bool
+	for _, s := range walkers {
+		if ctx.Err() != nil {
+			return
+		}
+		r.task(ctx, s, f.Path, r.opt.Limits.FileTime, func(ctx context.Context, p *Pass) error {
+			if !s.Wants(f) {
+				return nil
+			}
+			wanted.Store(true)
+			return s.File(ctx, p, f)
+		})
+	}
+	if wanted.Load() {
+		r.looked(f)
+	} else if err := f.failed(); err != nil {
+		r.note(finding.Note{Path: f.Path, Text: err.Error()})
+	}
+}
+
+// failed returns why the file could not be read, if it could not.
+func (f *File) failed() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// looked counts a file and tells watchers.
+func (r *run) looked(f *File) {
+	r.mu.Lock()
+	r.res.Files++
+	r.res.Bytes += f.Size
+	p := &Progress{Phase: Inspect, What: f.Path, Done: r.res.Bytes, Files: r.res.Files}
+	r.mu.Unlock()
+	r.event(Event{Progress: p})
+}
+
+func (r *run) event(e Event) {
+	if r.opt.Event != nil {
+		r.events.Lock()
+		defer r.events.Unlock()
+		r.opt.Event(e)
+	}
+}
+
+func (r *run) note(n finding.Note) {
+	r.mu.Lock()
+	r.res.Notes = append(r.res.Notes, n)
+	r.mu.Unlock()
+	r.event(Event{Note: &n})
+}
+
+// output is what one task found out.
+type output struct {
+	findings []finding.Finding
+	notes    []finding.Note
+	facts    []factValue
+}
+
+type factValue struct {
+	fact  Fact
+	value known
+}
+
+// A task is one call of one scanner. What it reports is kept apart until it
+// ends, so that a call that is left behind cannot add to the result later.
+type task struct {
+	path string
+
+	mu     sync.Mutex
+	closed bool
+	out    output
+}
+
+func (t *task) add(f func(*output)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		f(&t.out)
+	}
+}
+
+// task calls a scanner and keeps its failure from being everyone's. A call
+// that does not heed the end of its time is left behind, with what it reported
+// so far.
+func (r *run) task(ctx context.Context, s *Scanner, path string, limit time.Duration, f func(context.Context, *Pass) error) {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errTime)
+	defer cancel()
+	t := &task{path: path}
+	pass := &Pass{Scanner: s, FS: r.fs, run: r, task: t}
+	done := make(chan error, 1)
+	go func() { done <- guard(func() error { return f(limited, pass) }) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-limited.Done():
+		select {
+		case err = <-done:
+		case <-time.After(r.opt.Grace):
+			err = context.Cause(limited)
+		}
+	}
+	if errors.Is(err, errTime) || errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("not looked at to the end: %v were not enough", limit)
+	}
+	if err != nil && ctx.Err() == nil {
+		pass.Note(path, "%v", err)
+	}
+	r.commit(t)
+}
+
+// guard turns a panic into an error that names it.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("not looked at to the end: the scanner failed: %v at %s", v, place(debug.Stack()))
+		}
+	}()
+	return f()
+}
+
+func (r *run) commit(t *task) {
+	t.mu.Lock()
+	t.closed = true
+	out := t.out
+	t.mu.Unlock()
+	r.mu.Lock()
+	r.res.Findings = append(r.res.Findings, out.findings...)
+	r.res.Notes = append(r.res.Notes, out.notes...)
+	for _, v := range out.facts {
+		r.res.facts[v.fact] = append(r.res.facts[v.fact], v.value)
+	}
+	r.mu.Unlock()
+	slices.SortStableFunc(out.findings, func(a, b finding.Finding) int { return cmp.Compare(b.Severity, a.Severity) })
+	for i := range out.findings {
+		r.event(Event{Finding: &out.findings[i]})
+	}
+	for i := range out.notes {
+		r.event(Event{Note: &out.notes[i]})
+	}
+}

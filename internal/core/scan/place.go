@@ -1,0 +1,23 @@
+package scan
+
+import (
+	"path"
+	"regexp"
+)
+
+var frame = regexp.MustCompile(`(?m)^\t(\S+\.go:\d+)`)
+
+// place returns the file and line where a panic arose, by its stack: the first
+// frame below those of the runtime that raised it.
+func place(stack []byte) string {
+	raised := false
+	for _, m := range frame.FindAllSubmatch(stack, -1) {
+		at := string(m[1])
+		dir := path.Base(path.Dir(at))
+		if raised && dir != "runtime" {
+			return dir + "/" + path.Base(at)
+		}
+		raised = raised || dir == "runtime"
+	}
+	return "an unknown place"
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/target"
+	"github.com/loupe-sec/loupe/internal/report"
+	"github.com/loupe-sec/loupe/internal/service/app"
+)
+
+// scanFlags are the flags of `loupe scan`.
+type scanFlags struct {
+	format, out, failOn, now string
+	scanners                 []string
+	platform, data           string
+	offline, quiet, explain  bool
+}
+
+func newScan(s Streams) *cobra.Command {
+	var f scanFlags
+	c := &cobra.Command{
+		Use:   "scan TARGET",
+		Short: "Say what a package, folder, archive or binary holds and does",
+		Long: `Scan gets the target, opens it without running anything of it, finds the native
+binaries in it by their content, and says what each is, imports and does, with
+the evidence, a risk score and findings.
+
+TARGET is one of
+  npm:NAME[@VERSION]    a package of the npm registry that your .npmrc names
+  pypi:NAME[@VERSION]   a package of the index that your pip settings name
+  pkg:npm/NAME@VERSION  the same as a package URL
+  PATH                  a folder, an archive or a single binary
+VERSION is a version, a range or a tag; without it the newest is scanned.
+
+The exit code is 0 when the scan is done, 1 when --fail-on says so, 2 for wrong
+usage and 3 when the target could not be scanned. What could not be looked at
+stands in the notes of the report: no findings never means "not readable".
+
+Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`,
+		Example: `  loupe scan npm:bcrypt@6.0.0
+  loupe scan pypi:cryptography --platform host --explain
+  loupe scan ./app.node --format json
+  loupe scan npm:esbuild --format sarif -o esbuild.sarif --fail-on high`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, list []string) error { return s.scan(c, f, list[0]) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.format, "format", "", "how to write the report: "+formatNames()+" (default: by the extension of -o, else table)")
+	flags.StringVarP(&f.out, "output", "o", "", "write the report to this `file` instead of the standard output")
+	flags.StringVar(&f.failOn, "fail-on", "", "exit with 1 if a finding is of this `severity` or worse: info, low, medium, high, critical")
+	flags.StringSliceVar(&f.scanners, "scanners", nil, "run only these scanners: "+scannerNames())
+	flags.StringVar(&f.platform, "platform", "", "which builds of a package to fetch: all, host, none, or `names` such as linux-x64,win_amd64 (default: npm all where the package itself has no binary, PyPI one for each platform)")
+	flags.BoolVar(&f.offline, "offline", false, "use no network: only files and what earlier scans fetched")
+	flags.StringVar(&f.now, "now", "", "the `time` of the report, as 2026-01-02T15:04:05Z, so that equal input gives equal bytes")
+	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
+	flags.BoolVar(&f.explain, "explain", false, "show the terms that add up to each risk score (table)")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress on the standard error")
+	complete(c)
+	return c
+}
+
+// complete tells the shell what the flags take.
+func complete(c *cobra.Command) {
+	fixed := func(words ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+	}
+	for flag, words := range map[string][]string{
+		"format":   strings.Split(formatNames(), ", "),
+		"fail-on":  {"info", "low", "medium", "high", "critical"},
+		"scanners": strings.Split(scannerNames(), ", "),
+		"platform": {"all", "host", "none"},
+	} {
+		if err := c.RegisterFlagCompletionFunc(flag, fixed(words...)); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
+}
+
+func formatNames() string {
+	var names []string
+	for _, f := range report.Formats {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func scannerNames() string {
+	var names []string
+	for _, sc := range newApp("").Scanners() {
+		names = append(names, sc.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// shorten writes the user's home as ~, so that help is the same for everyone.
+func shorten(dir string) string {
+	if home, err := os.UserHomeDir(); err == nil && home != "/" && strings.HasPrefix(dir, home) {
+		return "~" + dir[len(home):]
+	}
+	return cmp.Or(dir, "none")
+}
+
+func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
+	req, format, failOn, err := f.read(name)
+	if err != nil {
+		return err
+	}
+	watch := newProgress(s, f.quiet)
+	req.Event = watch.event
+	rep, err := newApp(cmp.Or(f.data, app.DefaultDataDir())).Scan(c.Context(), req)
+	watch.done()
+	if err != nil {
+		return err
+	}
+	if err := s.write(f.out, format, rep, f.explain); err != nil {
+		return err
+	}
+	return gate(rep.Findings, failOn)
+}
+
+// read turns flags into a request, and refuses what they cannot mean.
+func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format, failOn finding.Severity, err error) {
+	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline}
+	if req.Target, err = target.Parse(name); err != nil {
+		return req, format, failOn, usageError{err}
+	}
+	if f.now != "" {
+		if req.Now, err = time.Parse(time.RFC3339, f.now); err != nil {
+			return req, format, failOn, usageError{fmt.Errorf("--now %q is not a time like 2026-01-02T15:04:05Z", f.now)}
+		}
+	}
+	if f.failOn != "" {
+		if err = failOn.UnmarshalText([]byte(f.failOn)); err != nil {
+			return req, format, failOn, usageError{fmt.Errorf("--fail-on: %w", err)}
+		}
+	}
+	format, err = chooseFormat(f.format, f.out)
+	return req, format, failOn, err
+}
+
+// chooseFormat finds the format by its name, else by the extension of the file
+// that is written, else takes the first.
+func chooseFormat(name, out string) (report.Format, error) {
+	if name != "" {
+		if f, ok := report.Find(name); ok {
+			return f, nil
+		}
+		return report.Format{}, usageError{fmt.Errorf("there is no format %q: choose from %s", name, formatNames())}
+	}
+	best, length := report.Formats[0], 0
+	for _, f := range report.Formats {
+		if f.Ext != "" && strings.HasSuffix(strings.ToLower(out), f.Ext) && len(f.Ext) > length {
+			best, length = f, len(f.Ext)
+		}
+	}
+	return best, nil
+}
+
+// write writes the report, into a file whole or not at all.
+func (s Streams) write(out string, format report.Format, rep *report.Report, explain bool) error {
+	if out == "" || out == "-" {
+		opt := report.Options{Color: s.color(s.OutTerminal), Width: s.Width, Explain: explain}
+		return format.Write(s.Out, rep, opt)
+	}
+	var buf bytes.Buffer
+	if err := format.Write(&buf, rep, report.Options{Explain: explain, Width: 100}); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+"-*")
+	if err != nil {
+		return fault.New(fault.Unavailable, "the report cannot be written to %s", out).Try("choose a folder that exists and that you may write to").Because(err)
+	}
+	defer os.Remove(tmp.Name()) // after the rename there is nothing left to remove
+	_, err = tmp.Write(buf.Bytes())
+	if err = cmp.Or(err, tmp.Chmod(0o644), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), out)
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, "the report cannot be written to %s", out).Because(err)
+	}
+	return nil
+}
+
+// gate fails if a finding is as bad as the user does not want it.
+func gate(fs []finding.Finding, failOn finding.Severity) error {
+	if failOn == finding.Unrated {
+		return nil
+	}
+	n := len(slices.DeleteFunc(slices.Clone(fs), func(f finding.Finding) bool { return f.Severity < failOn }))
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return gateError(fmt.Sprintf("1 finding is %s or worse (--fail-on %s)", failOn, failOn))
+	}
+	return gateError(fmt.Sprintf("%d findings are %s or worse (--fail-on %s)", n, failOn, failOn))
+}

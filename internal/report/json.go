@@ -1,0 +1,132 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+)
+
+// JSON is our own report in full, the one that scripts build on.
+var JSON = Format{
+	Name:      "json",
+	Doc:       "everything that is known, as " + schema,
+	MediaType: "application/json",
+	Ext:       ".json",
+	Write: func(w io.Writer, r *Report, _ Options) error {
+		return writeJSON(w, NewDocument(r))
+	},
+}
+
+const schema = "loupe-report/v1"
+
+// A Document is the JSON report. Every field is always written, and a list is
+// never null.
+type Document struct {
+	Schema      string            `json:"schema"`
+	Target      string            `json:"target"`
+	StartedAt   string            `json:"startedAt"`
+	CompletedAt string            `json:"completedAt"`
+	Tool        Tool              `json:"tool"`
+	Summary     Summary           `json:"summary"`
+	Package     *Analysis         `json:"package"` // null if the target is no package
+	Binaries    []Binary          `json:"binaries"`
+	Components  []Component       `json:"components"`
+	Findings    []finding.Finding `json:"findings"`
+	Notes       []finding.Note    `json:"notes"`
+}
+
+// A Summary counts findings by severity.
+type Summary struct {
+	Total     int               `json:"total"`
+	Critical  int               `json:"critical"`
+	High      int               `json:"high"`
+	Medium    int               `json:"medium"`
+	Low       int               `json:"low"`
+	Info      int               `json:"info"`
+	RiskScore int               `json:"riskScore"`
+	RiskLevel finding.RiskLevel `json:"riskLevel"`
+}
+
+// NewDocument returns the JSON report of r.
+func NewDocument(r *Report) Document {
+	r = settled(r)
+	n := count(r.Findings)
+	d := Document{
+		Schema:      schema,
+		Target:      r.Target.String(),
+		StartedAt:   stamp(r.StartedAt),
+		CompletedAt: stamp(r.CompletedAt),
+		Tool:        r.Tool,
+		Summary: Summary{
+			Total:    len(r.Findings),
+			Critical: n[finding.Critical], High: n[finding.High], Medium: n[finding.Medium],
+			Low: n[finding.Low], Info: n[finding.Info],
+			RiskScore: r.Risk.Score, RiskLevel: r.Risk.Level(),
+		},
+		Package:    NewAnalysis(r),
+		Binaries:   NewBinaries(r),
+		Components: make([]Component, 0, len(r.Components)),
+		Findings:   make([]finding.Finding, 0, len(r.Findings)),
+		Notes:      list(r.Notes),
+	}
+	for _, c := range r.Components {
+		c.Locations = list(c.Locations)
+		d.Components = append(d.Components, c)
+	}
+	for _, f := range r.Findings {
+		f.CWE, f.Attack, f.References = list(f.CWE), list(f.Attack), list(f.References)
+		f.Aliases, f.FixedVersions, f.Evidence = list(f.Aliases), list(f.FixedVersions), list(f.Evidence)
+		d.Findings = append(d.Findings, f)
+	}
+	return d
+}
+
+// writeJSON writes v indented by two spaces, with a newline at the end.
+func writeJSON(w io.Writer, v any) error {
+	text, err := indented(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+func indented(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return escapeInvisible(b.Bytes()), nil
+}
+
+// escapeInvisible writes characters that steer a terminal or hide text as the
+// escapes of JSON, which mean the same to a parser. Below a space the encoder
+// has done so already.
+func escapeInvisible(text []byte) []byte {
+	if !slices.ContainsFunc(text, func(c byte) bool { return c >= 0x7f }) {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r >= utf8.RuneSelf && invisible(r) && r <= 0xffff, r == 0x7f:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		case r >= utf8.RuneSelf && invisible(r):
+			high, low := surrogates(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = append(out, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return out
+}

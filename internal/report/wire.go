@@ -1,0 +1,374 @@
+package report
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/target"
+)
+
+// The types of this file are the JSON of the BinShield API, with our additions
+// after the published fields. The JSON report and that API share them. Every
+// field is always written, and a list is never null.
+
+// An Analysis is what BinShield says of one version of a package, less its
+// binaries.
+type Analysis struct {
+	ID                    string            `json:"id"`
+	Ecosystem             target.Ecosystem  `json:"ecosystem"`
+	PackageName           string            `json:"packageName"`
+	Version               string            `json:"version"`
+	Status                string            `json:"status"` // a report is made of a complete analysis
+	RiskScore             int               `json:"riskScore"`
+	RiskLevel             finding.RiskLevel `json:"riskLevel"`
+	Summary               string            `json:"summary"`
+	SourceMatchConfidence string            `json:"sourceMatchConfidence"`
+	BinaryCount           int               `json:"binaryCount"`
+	TotalBinarySize       int64             `json:"totalBinarySize"` // in bytes, the sum of fileSize
+	AIModel               string            `json:"aiModel"`
+	CreatedAt             string            `json:"createdAt"`
+
+	Description string `json:"description"`
+	License     string `json:"license"`
+	Repository  string `json:"repository"`
+	Deprecated  string `json:"deprecated"`  // the registry's message
+	Yanked      string `json:"yanked"`      // the registry's reason
+	PublishedAt string `json:"publishedAt"` // empty if the registry does not say
+	Parts       []Part `json:"parts"`
+}
+
+// noSourceMatch is the confidence that binaries come from the published source
+// while nothing has compared the two.
+const noSourceMatch = "unknown"
+
+// A Part is one archive of a release.
+type Part struct {
+	PURL     string `json:"purl"`
+	Path     string `json:"path"`
+	Filename string `json:"filename"`
+	Digest   string `json:"digest"`
+	Size     int64  `json:"size"`
+	Platform string `json:"platform"`
+}
+
+// A Binary is what BinShield says of one binary.
+type Binary struct {
+	ID                string            `json:"id"`
+	Filename          string            `json:"filename"`
+	Architecture      string            `json:"architecture"`
+	Format            string            `json:"format"`
+	FileSize          int64             `json:"fileSize"`
+	FunctionCount     int               `json:"functionCount"`
+	ImportCount       int               `json:"importCount"` // len(Imports)
+	RiskScore         int               `json:"riskScore"`
+	RiskLevel         finding.RiskLevel `json:"riskLevel"`
+	DecompiledPreview string            `json:"decompiledPreview"`
+	AIExplanation     string            `json:"aiExplanation"`
+	Imports           []string          `json:"imports"`
+	Strings           []string          `json:"strings"`
+	Behaviors         Behaviors         `json:"behaviors"`
+	Findings          []BinaryFinding   `json:"findings"`
+
+	Path                string           `json:"path"`
+	Offset              int64            `json:"offset"` // of the slice in a fat file
+	SHA256              string           `json:"sha256"`
+	Origin              inventory.Origin `json:"origin"`
+	Part                string           `json:"part"`
+	OS                  string           `json:"os"`
+	Kind                string           `json:"kind"`
+	Libraries           []string         `json:"libraries"`
+	Exports             []string         `json:"exports"`
+	Demangled           []Name           `json:"demangled"`
+	FunctionCountMethod string           `json:"functionCountMethod"`
+	FunctionCoverage    float64          `json:"functionCoverage"` // 0 to 1
+	Sections            []Section        `json:"sections"`
+	Linkage             string           `json:"linkage"`
+	Stripped            bool             `json:"stripped"`
+	Signed              bool             `json:"signed"`
+	Language            string           `json:"language"`
+	Toolchain           []string         `json:"toolchain"`
+	BuildID             string           `json:"buildId"`
+	RiskTerms           []finding.Term   `json:"riskTerms"`
+}
+
+// A Name is a symbol and its readable form.
+type Name struct {
+	Name     string `json:"name"`
+	Readable string `json:"readable"`
+}
+
+// A Section is a named part of a binary.
+type Section struct {
+	Name    string  `json:"name"`
+	Size    uint64  `json:"size"`
+	Access  string  `json:"access"`
+	Entropy float64 `json:"entropy"` // bits per byte, 0 to 8
+}
+
+// Behaviors are the six things that a binary can do.
+type Behaviors struct {
+	Network          Behavior `json:"network"`
+	Filesystem       Behavior `json:"filesystem"`
+	Process          Behavior `json:"process"`
+	Crypto           Behavior `json:"crypto"`
+	Obfuscation      Behavior `json:"obfuscation"`
+	DataExfiltration Behavior `json:"dataExfiltration"`
+}
+
+// A Behavior is detected exactly if it has details.
+type Behavior struct {
+	Detected bool               `json:"detected"`
+	Details  []string           `json:"details"`
+	Evidence []BehaviorEvidence `json:"evidence"`
+}
+
+// BehaviorEvidence is what proves the detail at index Detail.
+type BehaviorEvidence struct {
+	Detail  int            `json:"detail"`
+	Rule    string         `json:"rule"`
+	Tier    inventory.Tier `json:"tier"`
+	Kind    string         `json:"kind"`
+	Value   string         `json:"value"`
+	From    string         `json:"from"`
+	Address string         `json:"address"`
+}
+
+// A BinaryFinding is a finding in BinShield's words.
+type BinaryFinding struct {
+	Severity       finding.Severity   `json:"severity"`
+	Title          string             `json:"title"`
+	Description    string             `json:"description"`
+	Location       string             `json:"location"` // the most exact place known: a function, an address, a line, the file
+	Recommendation string             `json:"recommendation"`
+	RuleID         string             `json:"ruleId"`
+	Confidence     finding.Confidence `json:"confidence"`
+}
+
+// NewAnalysis returns the analysis of a package, or nil if the target of r is
+// no package.
+func NewAnalysis(r *Report) *Analysis {
+	r = settled(r)
+	rel := release(r)
+	if rel == nil {
+		return nil
+	}
+	a := &Analysis{
+		ID:                    "pkg_" + digest(rel.PURL()),
+		Ecosystem:             rel.Ecosystem,
+		PackageName:           rel.Name,
+		Version:               rel.Version,
+		Status:                "complete",
+		RiskScore:             r.Risk.Score,
+		RiskLevel:             r.Risk.Level(),
+		Summary:               r.Summary,
+		SourceMatchConfidence: noSourceMatch,
+		BinaryCount:           len(r.Binaries),
+		AIModel:               r.AIModel,
+		CreatedAt:             stamp(r.CompletedAt),
+		Description:           rel.Description,
+		License:               rel.License,
+		Repository:            rel.Repository,
+		Deprecated:            rel.Deprecated,
+		Yanked:                rel.Yanked,
+		Parts:                 make([]Part, 0, len(rel.Parts)),
+	}
+	if !rel.Published.IsZero() {
+		a.PublishedAt = stamp(rel.Published)
+	}
+	for _, b := range r.Binaries {
+		a.TotalBinarySize += b.Size
+	}
+	for _, p := range rel.Parts {
+		a.Parts = append(a.Parts, Part(p))
+	}
+	return a
+}
+
+// release returns the release that r is about. A package of which no more than
+// its name is known is a release of that name.
+func release(r *Report) *inventory.Release {
+	if r.Release == nil && r.Target.Kind == target.Package {
+		return &inventory.Release{Ecosystem: r.Target.Ecosystem, Name: r.Target.Name, Version: r.Target.Version}
+	}
+	return r.Release
+}
+
+// NewBinaries returns the binaries of r in its order, each with the findings
+// in its file. The slices of a fat file share those.
+func NewBinaries(r *Report) []Binary {
+	r = settled(r)
+	findings := findingsByPath(r.Findings)
+	ids := binaryIDs(r.Binaries)
+	bs := make([]Binary, len(r.Binaries))
+	for i, b := range r.Binaries {
+		bs[i] = newBinary(b, ids[i], findings[b.Path])
+	}
+	return bs
+}
+
+func newBinary(b *inventory.Binary, id string, findings []finding.Finding) Binary {
+	w := Binary{
+		ID:                  id,
+		Filename:            path.Base(b.Path),
+		Architecture:        b.Arch,
+		Format:              b.Format,
+		FileSize:            b.Size,
+		FunctionCount:       b.Functions.Count,
+		ImportCount:         len(b.Imports),
+		RiskScore:           b.Risk.Score,
+		RiskLevel:           b.Risk.Level(),
+		DecompiledPreview:   b.Preview,
+		AIExplanation:       b.Explanation,
+		Imports:             list(b.Imports),
+		Strings:             make([]string, 0, len(b.Strings)),
+		Behaviors:           newBehaviors(b.Behaviors),
+		Findings:            make([]BinaryFinding, 0, len(findings)),
+		Path:                b.Path,
+		Offset:              b.Offset,
+		SHA256:              b.SHA256,
+		Origin:              b.Origin,
+		Part:                b.Part,
+		OS:                  b.OS,
+		Kind:                b.Kind,
+		Libraries:           list(b.Libraries),
+		Exports:             list(b.Exports),
+		Demangled:           make([]Name, 0, len(b.Demangled)),
+		FunctionCountMethod: b.Functions.Method,
+		FunctionCoverage:    round(b.Functions.Coverage, 4),
+		Sections:            make([]Section, 0, len(b.Sections)),
+		Linkage:             b.Linkage,
+		Stripped:            b.Stripped,
+		Signed:              b.Signed,
+		Language:            b.Language,
+		Toolchain:           list(b.Toolchain),
+		BuildID:             b.BuildID,
+		RiskTerms:           list(b.Risk.Terms),
+	}
+	for _, s := range b.Strings {
+		w.Strings = append(w.Strings, s.Value)
+	}
+	for _, n := range b.Demangled {
+		w.Demangled = append(w.Demangled, Name{Name: n.Mangled, Readable: n.Readable})
+	}
+	for _, s := range b.Sections {
+		w.Sections = append(w.Sections, Section{Name: s.Name, Size: s.Size, Access: s.Access, Entropy: round(s.Entropy, 3)})
+	}
+	for _, f := range findings {
+		w.Findings = append(w.Findings, BinaryFinding{
+			Severity: f.Severity, Title: f.Title, Description: f.Description, Location: place(f.Location),
+			Recommendation: f.Remediation, RuleID: f.Rule, Confidence: f.Confidence,
+		})
+	}
+	return w
+}
+
+func newBehaviors(bs inventory.Behaviors) Behaviors {
+	return Behaviors{
+		Network:          newBehavior(bs[inventory.Network]),
+		Filesystem:       newBehavior(bs[inventory.Filesystem]),
+		Process:          newBehavior(bs[inventory.Process]),
+		Crypto:           newBehavior(bs[inventory.Crypto]),
+		Obfuscation:      newBehavior(bs[inventory.Obfuscation]),
+		DataExfiltration: newBehavior(bs[inventory.DataExfiltration]),
+	}
+}
+
+func newBehavior(details []inventory.Detail) Behavior {
+	b := Behavior{Detected: len(details) > 0, Details: []string{}, Evidence: []BehaviorEvidence{}}
+	for i, d := range details {
+		b.Details = append(b.Details, d.Text)
+		for _, e := range d.Evidence {
+			b.Evidence = append(b.Evidence, BehaviorEvidence{
+				Detail: i, Rule: d.Rule, Tier: d.Tier, Kind: e.Kind, Value: e.Value, From: e.From, Address: e.Address,
+			})
+		}
+	}
+	return b
+}
+
+// binaryIDs returns an id for each binary, made from what it holds, so that a
+// binary keeps its id from release to release. Copies are numbered.
+func binaryIDs(bs []*inventory.Binary) []string {
+	ids := make([]string, len(bs))
+	taken := make(names)
+	for i, b := range bs {
+		ids[i] = taken.unique("bin_"+short(b), "_")
+	}
+	return ids
+}
+
+// names are those that a document has given away, each with how often it was
+// asked for.
+type names map[string]int
+
+// unique returns s, or s with the separator and a number if s is taken.
+func (n names) unique(s, separator string) string {
+	for {
+		n[s]++
+		if n[s] == 1 {
+			return s
+		}
+		if numbered := fmt.Sprintf("%s%s%d", s, separator, n[s]); n[numbered] == 0 {
+			n[numbered] = 1
+			return numbered
+		}
+	}
+}
+
+// short returns 16 hex digits of the digest of b, or of its place if it has none.
+func short(b *inventory.Binary) string {
+	if isHex(b.SHA256, sha256.Size) {
+		return strings.ToLower(b.SHA256[:16])
+	}
+	return digest(fmt.Sprintf("%s\x00%d", b.Path, b.Offset))
+}
+
+// isHex reports whether s is n bytes in hex.
+func isHex(s string, n int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == n
+}
+
+// digest returns 16 hex digits that stand for s in an id.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:8])
+}
+
+// place returns the most exact place that l knows, in words.
+func place(l finding.Location) string {
+	file := l.Path
+	if l.Path != "" && l.Line > 0 {
+		file = fmt.Sprintf("%s:%d", l.Path, l.Line)
+	}
+	return cmp.Or(l.Symbol, l.Address, file, l.URL)
+}
+
+// stamp returns t in UTC with milliseconds: "2026-03-20T12:00:00.000Z".
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// round returns x with so many digits after the point, so that the last bits
+// of a processor's arithmetic do not show. What is no number is zero.
+func round(x float64, digits int) float64 {
+	scale := math.Pow10(digits)
+	if y := math.Round(x*scale) / scale; !math.IsNaN(y) && !math.IsInf(y, 0) {
+		return y
+	}
+	return 0
+}
+
+// list returns s as a list that JSON does not write as null.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,16 @@
+// Package all lists the scanners. To add one, put it here.
+package all
+
+import (
+	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/scanners/install"
+	"github.com/loupe-sec/loupe/internal/scanners/layout"
+	"github.com/loupe-sec/loupe/internal/scanners/native"
+)
+
+// Scanners is every scanner, in the order of the documentation.
+var Scanners = []*scan.Scanner{
+	native.Scanner,
+	install.Scanner,
+	layout.Scanner,
+}

@@ -1,0 +1,156 @@
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/rules"
+)
+
+var (
+	npmScript     = rules.Get("install/npm-script")
+	npmBuild      = rules.Get("install/npm-build")
+	npmPrebuilt   = rules.Get("install/npm-prebuilt")
+	npmFetches    = rules.Get("install/npm-script-fetches")
+	npmHides      = rules.Get("install/npm-script-hides")
+	npmNotSaid    = rules.Get("install/npm-implicit-build")
+	lifecycle     = []string{"preinstall", "install", "postinstall"} // in the order in which npm runs them for a dependency
+	callsBuild    = regexp.MustCompile(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
+	callsPrebuilt = regexp.MustCompile(`\b(prebuild-install|node-pre-gyp\s+install|install-from-cache|install-artifact-from-github|pkg-prebuilds-verify|electron-rebuild|node-prebuild)\b`)
+	callsFetch    = regexp.MustCompile(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
+	callsHidden   = regexp.MustCompile(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
+)
+
+// packageJSON reports the scripts that npm runs when a package is installed.
+func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
+	var m struct {
+		Name, Version string
+		Gypfile       *bool
+		Scripts       map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &m); err != nil {
+		return fmt.Errorf("not looked at: package.json is not JSON: %w", err)
+	}
+	ran := false
+	for _, stage := range lifecycle {
+		var script string
+		if json.Unmarshal(m.Scripts[stage], &script) != nil || strings.TrimSpace(script) == "" {
+			continue
+		}
+		if stage != "postinstall" {
+			ran = true
+		}
+		p.Report(classify(script), finding.Finding{
+			Description: fmt.Sprintf("npm runs the script %q when the package is installed: %s", stage, finding.NewEvidence("script", script).Value),
+			Location:    finding.Location{Path: f.Path, Line: keyLine(data, "scripts", stage), Symbol: "scripts." + stage},
+			PURL:        label(f),
+			Evidence:    append([]finding.Evidence{finding.NewEvidence("script", script)}, scriptFiles(p, f, script)...),
+			Anchor:      stage,
+		})
+	}
+	if !ran && (m.Gypfile == nil || *m.Gypfile) && hasFile(p, path.Join(path.Dir(f.Path), "binding.gyp")) {
+		p.Report(npmNotSaid, finding.Finding{
+			Description: "The package has a binding.gyp and no install script of its own, so npm runs \"node-gyp rebuild\" when it is installed.",
+			Location:    finding.Location{Path: f.Path, Line: 1, Symbol: "scripts.install"},
+			PURL:        label(f),
+			Evidence:    []finding.Evidence{finding.NewEvidence("script", "node-gyp rebuild")},
+		})
+	}
+	return nil
+}
+
+// classify chooses the rule for a script: the most serious that fits.
+func classify(script string) *rule.Rule {
+	switch {
+	case callsHidden.MatchString(script):
+		return npmHides
+	case callsFetch.MatchString(script):
+		return npmFetches
+	case callsPrebuilt.MatchString(script):
+		return npmPrebuilt
+	case callsBuild.MatchString(script):
+		return npmBuild
+	}
+	return npmScript
+}
+
+var scriptFile = regexp.MustCompile(`\b(?:node|sh|bash|python3?|cmd /c)\s+((?:\./)?[\w@./-]+)`)
+
+// scriptFiles returns the files of the package that a script runs, as far as
+// they exist.
+func scriptFiles(p *scan.Pass, f *scan.File, script string) []finding.Evidence {
+	var out []finding.Evidence
+	for _, m := range scriptFile.FindAllStringSubmatch(script, 5) {
+		base := path.Join(path.Dir(f.Path), m[1])
+		for _, name := range []string{base, base + ".js", base + ".cjs", base + ".mjs", path.Join(base, "index.js")} {
+			if hasFile(p, name) {
+				e := finding.NewEvidence("file", name)
+				if !slices.Contains(out, e) {
+					out = append(out, e)
+				}
+				break
+			}
+		}
+	}
+	return out
+}
+
+func hasFile(p *scan.Pass, name string) bool {
+	info, err := fs.Stat(p.FS, name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// label returns the package URL of the part that a file belongs to.
+func label(f *scan.File) string {
+	if f.Part == nil {
+		return ""
+	}
+	return f.Part.Label
+}
+
+// keyLine returns the line of a key of an object below the top object of a
+// JSON text, or 0.
+func keyLine(data []byte, object, key string) int {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var at []string // keys of the objects around, "" for arrays
+	wantKey := false
+	for {
+		tok, err := dec.Token()
+		if err != nil {
+			return 0
+		}
+		switch t := tok.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				at = append(at, "")
+				wantKey = true
+				continue
+			case '[':
+				at = append(at, "[")
+				wantKey = false
+				continue
+			}
+			at = at[:len(at)-1]
+		case string:
+			if wantKey {
+				at[len(at)-1] = t
+				if len(at) == 2 && at[0] == object && t == key {
+					return lineOf(data, int(dec.InputOffset()))
+				}
+				wantKey = false
+				continue
+			}
+		}
+		wantKey = len(at) > 0 && at[len(at)-1] != "["
+	}
+}

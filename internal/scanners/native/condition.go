@@ -1,0 +1,378 @@
+package native
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// A match section of a native rule, as YAML:
+//
+//	behavior: network          # one of inventory.BehaviorNames; none for a finding that is no behaviour
+//	tier: use                  # capability, use or intent
+//	says: Connects to other hosts
+//	when:
+//	  any:
+//	  - import: [connect, WSAConnect]
+//	  - go: net.(*Dialer).DialContext
+//
+// A condition is a map with one of these keys, or a list, of which any holds:
+//
+//	all, any: [conditions]     not: condition
+//	atleast: {n: 3, of: [conditions]}
+//	import: names or globs; from: a glob of the library, runtime: true to count what a runtime takes for itself
+//	symbol, go, crate, library, export: names or globs
+//	string: literals in mapped data, ASCII or UTF-16; word: the same with no letter or digit around
+//	text: {has: literals, like: regular expression}, on the printable run around the literal
+//	bytes: hexadecimal constants
+//	section: {name: glob, entropy: at least, size: at least, access: rwx}
+//	format, os, arch, language, kind: names
+//	fact: signed, stripped, static, packed, overlay, executable-stack, writable-code
+type condition struct {
+	op       operator
+	children []condition // all, any, not, atleast
+	n        int         // atleast
+
+	names   names  // import, symbol, …: what to look for
+	from    string // import: glob of the library
+	runtime bool   // import: also what a runtime takes for itself
+
+	literals []int          // string, word, text, bytes: indexes into the set's literals
+	like     *regexp.Regexp // text
+	section  sectionTest
+}
+
+type operator string
+
+const (
+	opAll     operator = "all"
+	opAny     operator = "any"
+	opNot     operator = "not"
+	opAtLeast operator = "atleast"
+	opImport  operator = "import"
+	opSymbol  operator = "symbol"
+	opGo      operator = "go"
+	opCrate   operator = "crate"
+	opLibrary operator = "library"
+	opExport  operator = "export"
+	opString  operator = "string"
+	opWord    operator = "word"
+	opText    operator = "text"
+	opBytes   operator = "bytes"
+	opSection operator = "section"
+	opFormat  operator = "format"
+	opOS      operator = "os"
+	opArch    operator = "arch"
+	opLang    operator = "language"
+	opKind    operator = "kind"
+	opFact    operator = "fact"
+)
+
+type sectionTest struct {
+	name, access string
+	entropy      float64
+	size         uint64
+}
+
+// names is a set of exact names and globs.
+type names struct {
+	exact map[string]bool
+	globs []string
+}
+
+func (n names) match(name string) bool {
+	if n.exact[name] {
+		return true
+	}
+	return slices.ContainsFunc(n.globs, func(g string) bool { return glob(g, name) })
+}
+
+// glob matches a pattern in which * stands for any run of characters, also of
+// slashes, and everything else for itself.
+func glob(pattern, s string) bool {
+	head, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, head) {
+		return false
+	}
+	s = s[len(head):]
+	for {
+		part, more, again := strings.Cut(rest, "*")
+		if !again {
+			return strings.HasSuffix(s, part)
+		}
+		i := strings.Index(s, part)
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(part):], more
+	}
+}
+
+// maxDepth bounds the nesting of conditions: deeper ones are a mistake or an
+// attack.
+const maxDepth = 12
+
+// compiler turns YAML into conditions and collects the literals of all rules.
+type compiler struct {
+	literals []literal
+	index    map[literal]int
+}
+
+// A literal is something to look for in the bytes of a binary.
+type literal struct {
+	bytes string
+	word  bool // no letter or digit may stand around it
+	text  bool // also looked for as UTF-16
+}
+
+func (c *compiler) literal(l literal) int {
+	if i, ok := c.index[l]; ok {
+		return i
+	}
+	if c.index == nil {
+		c.index = map[literal]int{}
+	}
+	c.index[l] = len(c.literals)
+	c.literals = append(c.literals, l)
+	return len(c.literals) - 1
+}
+
+// condition compiles one YAML node.
+func (c *compiler) condition(node any, depth int) (condition, error) {
+	if depth > maxDepth {
+		return condition{}, fmt.Errorf("conditions are nested deeper than %d", maxDepth)
+	}
+	switch node := node.(type) {
+	case []any:
+		return c.list(opAny, node, depth)
+	case map[string]any:
+		return c.operator(node, depth)
+	}
+	return condition{}, fmt.Errorf("%v is not a condition", node)
+}
+
+func (c *compiler) list(op operator, nodes []any, depth int) (condition, error) {
+	if len(nodes) == 0 {
+		return condition{}, fmt.Errorf("%s: an empty list", op)
+	}
+	out := condition{op: op}
+	for _, n := range nodes {
+		child, err := c.condition(n, depth+1)
+		if err != nil {
+			return condition{}, err
+		}
+		out.children = append(out.children, child)
+	}
+	return out, nil
+}
+
+// options are keys that go with an operator instead of being one.
+var options = map[string]operator{"from": opImport, "runtime": opImport}
+
+func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
+	var op operator
+	for key := range node {
+		if options[key] != "" {
+			continue
+		}
+		if op != "" {
+			return condition{}, fmt.Errorf("%s and %s in one condition: put them in a list of all", min(op, operator(key)), max(op, operator(key)))
+		}
+		op = operator(key)
+	}
+	for key, of := range options {
+		if _, has := node[key]; has && op != of {
+			return condition{}, fmt.Errorf("%s goes with %s only", key, of)
+		}
+	}
+	value := node[string(op)]
+	switch op {
+	case opAll, opAny:
+		list, ok := value.([]any)
+		if !ok {
+			return condition{}, fmt.Errorf("%s wants a list", op)
+		}
+		return c.list(op, list, depth)
+	case opNot:
+		child, err := c.condition(value, depth+1)
+		return condition{op: opNot, children: []condition{child}}, err
+	case opAtLeast:
+		return c.atLeast(value, depth)
+	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opFormat, opOS, opArch, opLang, opKind, opFact:
+		return c.named(op, node)
+	case opString, opWord, opBytes:
+		return c.literalsOf(op, value)
+	case opText:
+		return c.text(value)
+	case opSection:
+		return sectionOf(value)
+	case "":
+		return condition{}, errors.New("an empty condition")
+	}
+	return condition{}, fmt.Errorf("unknown condition %q", op)
+}
+
+func (c *compiler) atLeast(value any, depth int) (condition, error) {
+	var v struct {
+		N  int
+		Of []any
+	}
+	if err := remap(value, &v); err != nil {
+		return condition{}, fmt.Errorf("atleast: %w", err)
+	}
+	out, err := c.list(opAtLeast, v.Of, depth)
+	if err == nil && (v.N < 1 || v.N > count(out.children)) {
+		err = fmt.Errorf("atleast: n is %d of %d", v.N, count(out.children))
+	}
+	out.n = v.N
+	return out, err
+}
+
+// count returns how many things atleast can count: each name and literal is one.
+func count(list []condition) (n int) {
+	for _, c := range list {
+		n += max(1, len(c.names.exact)+len(c.names.globs)*1000, len(c.literals))
+	}
+	return n
+}
+
+func (c *compiler) named(op operator, node map[string]any) (condition, error) {
+	list, err := stringsOf(node[string(op)])
+	if err != nil {
+		return condition{}, fmt.Errorf("%s: %w", op, err)
+	}
+	out := condition{op: op, names: names{exact: map[string]bool{}}}
+	for _, s := range list {
+		if strings.Contains(s, "*") {
+			out.names.globs = append(out.names.globs, s)
+		} else {
+			out.names.exact[s] = true
+		}
+	}
+	if from, ok := node["from"]; ok {
+		if out.from, ok = from.(string); !ok {
+			return condition{}, errors.New("from wants a glob")
+		}
+		out.from = strings.ToLower(out.from)
+	}
+	if runtime, ok := node["runtime"]; ok {
+		if out.runtime, ok = runtime.(bool); !ok {
+			return condition{}, errors.New("runtime wants true or false")
+		}
+	}
+	return out, nil
+}
+
+// minLiteral keeps a rule from matching by chance: shorter text occurs in any
+// large binary.
+const minLiteral = 4
+
+func (c *compiler) literalsOf(op operator, value any) (condition, error) {
+	list, err := stringsOf(value)
+	if err != nil {
+		return condition{}, fmt.Errorf("%s: %w", op, err)
+	}
+	out := condition{op: op}
+	for _, s := range list {
+		l := literal{bytes: s, word: op == opWord, text: op != opBytes}
+		if op == opBytes {
+			raw, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+			if err != nil {
+				return condition{}, fmt.Errorf("bytes %q: %w", s, err)
+			}
+			l.bytes = string(raw)
+		}
+		if len(l.bytes) < minLiteral {
+			return condition{}, fmt.Errorf("%s %q is shorter than %d bytes", op, s, minLiteral)
+		}
+		out.literals = append(out.literals, c.literal(l))
+	}
+	return out, nil
+}
+
+func (c *compiler) text(value any) (condition, error) {
+	var v struct {
+		Has  any
+		Like string
+	}
+	if err := remap(value, &v); err != nil {
+		return condition{}, fmt.Errorf("text: %w", err)
+	}
+	out, err := c.literalsOf(opString, v.Has)
+	if err != nil {
+		return condition{}, err
+	}
+	out.op = opText
+	if out.like, err = regexp.Compile(v.Like); err != nil || v.Like == "" {
+		return condition{}, fmt.Errorf("text: like: %q: %w", v.Like, cmpErr(err, errors.New("no expression")))
+	}
+	return out, nil
+}
+
+func cmpErr(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+func sectionOf(value any) (condition, error) {
+	var v struct {
+		Name, Access string
+		Entropy      float64
+		Size         uint64
+	}
+	if err := remap(value, &v); err != nil {
+		return condition{}, fmt.Errorf("section: %w", err)
+	}
+	if v == (struct {
+		Name, Access string
+		Entropy      float64
+		Size         uint64
+	}{}) {
+		return condition{}, errors.New("section: nothing is asked of it")
+	}
+	if _, err := path.Match(v.Name, ""); err != nil {
+		return condition{}, fmt.Errorf("section: %w", err)
+	}
+	return condition{op: opSection, section: sectionTest{v.Name, v.Access, v.Entropy, v.Size}}, nil
+}
+
+// remap decodes a value that was decoded as a map into a structure, strictly.
+func remap(value, into any) error {
+	text, err := yaml.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return yaml.UnmarshalWithOptions(text, into, yaml.Strict())
+}
+
+// stringsOf reads one string or a list of them.
+func stringsOf(value any) ([]string, error) {
+	switch v := value.(type) {
+	case string:
+		return []string{v}, nil
+	case []any:
+		out := make([]string, 0, len(v))
+		for _, e := range v {
+			s, ok := e.(string)
+			if !ok || s == "" {
+				return nil, fmt.Errorf("%v is not a text: put it in quotes", e)
+			}
+			out = append(out, s)
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+	}
+	return nil, fmt.Errorf("%v is neither a text nor a list of them", value)
+}

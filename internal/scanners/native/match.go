@@ -1,0 +1,323 @@
+package native
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// maxShown is how many pieces of evidence one rule keeps for one binary: what
+// a person reads, and no more.
+const maxShown = 8
+
+// match reports whether a condition holds of s, and what proves it, sorted.
+// A condition that holds because something is absent has no evidence.
+func (s *subject) match(c *condition) (bool, []finding.Evidence) {
+	switch c.op {
+	case opAll:
+		var all []finding.Evidence
+		for i := range c.children {
+			ok, ev := s.match(&c.children[i])
+			if !ok {
+				return false, nil
+			}
+			all = append(all, ev...)
+		}
+		return true, all
+	case opAny:
+		held := false
+		var all []finding.Evidence
+		for i := range c.children {
+			ok, ev := s.match(&c.children[i])
+			held = held || ok
+			all = append(all, ev...)
+		}
+		return held, all
+	case opNot:
+		ok, _ := s.match(&c.children[0])
+		return !ok, nil
+	case opAtLeast:
+		_, ev := s.match(&condition{op: opAny, children: c.children})
+		distinct := map[string]bool{}
+		for _, e := range ev {
+			distinct[e.Kind+" "+e.Value] = true
+		}
+		return len(distinct) >= c.n, ev
+	}
+	ev := s.leaf(c)
+	return len(ev) > 0, ev
+}
+
+// leaf returns what a condition without children finds.
+func (s *subject) leaf(c *condition) []finding.Evidence {
+	switch c.op {
+	case opImport:
+		return s.matchImports(c)
+	case opSymbol:
+		return c.names.among("symbol", s.symbols())
+	case opGo:
+		return c.names.among("go function", s.goNames())
+	case opCrate:
+		return c.names.among("crate", s.crates)
+	case opLibrary:
+		return c.names.among("library", s.libraries())
+	case opExport:
+		return c.names.among("export", s.exports())
+	case opString, opWord:
+		return s.matchLiterals(c, "string")
+	case opBytes:
+		return s.matchLiterals(c, "constant")
+	case opText:
+		return s.matchText(c)
+	case opSection:
+		return s.matchSections(c.section)
+	case opFormat:
+		return c.names.one("format", string(s.bin.Format))
+	case opOS:
+		return c.names.one("os", s.bin.OS)
+	case opArch:
+		return c.names.one("architecture", string(s.bin.Arch))
+	case opLang:
+		return c.names.one("language", s.bin.Language)
+	case opKind:
+		return c.names.one("kind", string(s.bin.Kind))
+	case opFact:
+		return s.matchFacts(c.names)
+	}
+	panic("native: no evaluation of " + string(c.op)) // the compiler lets nothing else through
+}
+
+// one returns evidence if value is in n.
+func (n names) one(kind, value string) []finding.Evidence {
+	if n.match(value) {
+		return []finding.Evidence{finding.NewEvidence(kind, value)}
+	}
+	return nil
+}
+
+// among returns the members of set that are in n, each as evidence with its
+// address. A set maps names to addresses.
+func (n names) among(kind string, set map[string]uint64) []finding.Evidence {
+	var out []finding.Evidence
+	add := func(name string) {
+		e := finding.NewEvidence(kind, name)
+		e.Address = address(set[name])
+		out = append(out, e)
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.exact)) {
+		if _, ok := set[name]; ok {
+			add(name)
+		}
+	}
+	if len(n.globs) == 0 {
+		return out
+	}
+	var hits []string
+	for name := range set {
+		if slices.ContainsFunc(n.globs, func(g string) bool { return glob(g, name) }) {
+			hits = append(hits, name)
+		}
+	}
+	slices.Sort(hits)
+	for _, name := range hits[:min(len(hits), 4*maxShown)] {
+		add(name)
+	}
+	return out
+}
+
+func address(a uint64) string {
+	if a == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%#x", a)
+}
+
+func (s *subject) matchImports(c *condition) []finding.Evidence {
+	var out []finding.Evidence
+	add := func(i *imported) {
+		if (c.runtime || !i.explained) && (c.from == "" || glob(c.from, strings.ToLower(i.Library))) {
+			e := finding.NewEvidence("import", i.Name)
+			e.From, e.Address = i.Library, address(cmp.Or(i.Stub, i.Slot))
+			out = append(out, e)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.names.exact)) {
+		for _, at := range s.importIndex[name] {
+			add(&s.imports[at])
+		}
+	}
+	if len(c.names.globs) > 0 {
+		for i := range s.imports {
+			if slices.ContainsFunc(c.names.globs, func(g string) bool { return glob(g, s.imports[i].Name) }) {
+				add(&s.imports[i])
+			}
+		}
+	}
+	return out
+}
+
+func (s *subject) matchLiterals(c *condition, kind string) []finding.Evidence {
+	var out []finding.Evidence
+	for _, l := range c.literals {
+		if at := s.hits[l]; len(at) > 0 {
+			value := s.set.literals[l].bytes
+			if kind == "constant" {
+				value = fmt.Sprintf("%x", value)
+			}
+			out = append(out, s.at(finding.NewEvidence(kind, value), at[0]))
+		}
+	}
+	return out
+}
+
+// maxText is how many bytes around a literal a regular expression sees.
+const maxText = 400
+
+func (s *subject) matchText(c *condition) []finding.Evidence {
+	var out []finding.Evidence
+	for _, l := range c.literals {
+		for _, h := range s.hits[l] {
+			if m := c.like.FindString(s.textAround(h)); m != "" {
+				out = append(out, s.at(finding.NewEvidence("string", m), h))
+				break
+			}
+		}
+	}
+	return out
+}
+
+// at adds to evidence where in the binary it lies.
+func (s *subject) at(e finding.Evidence, h hit) finding.Evidence {
+	if sec := s.sectionAt(h.offset); sec != nil {
+		e.From = sec.Name
+		if sec.Addr != 0 {
+			e.Address = address(sec.Addr + h.offset - sec.Offset)
+		}
+	}
+	return e
+}
+
+func (s *subject) sectionAt(offset uint64) *image.Section {
+	for i := range s.bin.Sections {
+		if sec := &s.bin.Sections[i]; offset >= sec.Offset && offset-sec.Offset < sec.FileSize {
+			return sec
+		}
+	}
+	return nil
+}
+
+func (s *subject) matchSections(t sectionTest) []finding.Evidence {
+	var out []finding.Evidence
+	for i := range s.bin.Sections {
+		sec := &s.bin.Sections[i]
+		if t.name != "" && !glob(t.name, sec.Name) || sec.FileSize < t.size {
+			continue
+		}
+		if strings.ContainsFunc(t.access, func(r rune) bool { return !strings.ContainsRune(sec.Access.String(), r) }) {
+			continue
+		}
+		entropy := s.entropy(i)
+		if entropy < t.entropy {
+			continue
+		}
+		value := sec.Name
+		if t.entropy > 0 {
+			value = fmt.Sprintf("%s (entropy %.2f, %d bytes)", sec.Name, entropy, sec.FileSize)
+		}
+		e := finding.NewEvidence("section", value)
+		e.Address = address(sec.Addr)
+		out = append(out, e)
+	}
+	return out
+}
+
+func (s *subject) matchFacts(n names) []finding.Evidence {
+	var out []finding.Evidence
+	for _, f := range facts {
+		if n.match(f.name) && f.holds(s) {
+			out = append(out, finding.NewEvidence("fact", f.name))
+		}
+	}
+	return out
+}
+
+// facts are what a rule may ask of a binary as a whole.
+var facts = []struct {
+	name  string
+	holds func(*subject) bool
+}{
+	{"signed", func(s *subject) bool { return s.bin.Signed }},
+	{"stripped", func(s *subject) bool { return s.bin.Stripped }},
+	{"static", func(s *subject) bool { return s.bin.Linkage != image.Dynamic }},
+	{"overlay", func(s *subject) bool { return s.bin.Overlay.Size >= 4096 }},
+	{"writable-code", func(s *subject) bool {
+		return slices.ContainsFunc(s.bin.Segments, func(g image.Segment) bool {
+			return g.Access&(image.Write|image.Execute) == image.Write|image.Execute
+		})
+	}},
+	{"small", func(s *subject) bool {
+		return s.bin.Functions.Count <= 120 && len(s.bin.Imports) <= 80 && len(s.bin.Data) < 1<<19
+	}},
+	{"large", func(s *subject) bool { return len(s.bin.Data) >= 96<<10 }},
+	{"few-imports", func(s *subject) bool { return len(s.bin.Imports) < 12 }},
+	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
+}
+
+// prune sorts evidence, drops repeats and keeps the first few.
+func prune(ev []finding.Evidence) []finding.Evidence {
+	slices.SortFunc(ev, func(a, b finding.Evidence) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value), cmp.Compare(a.From, b.From), cmp.Compare(a.Address, b.Address))
+	})
+	ev = slices.CompactFunc(ev, func(a, b finding.Evidence) bool { return a.Kind == b.Kind && a.Value == b.Value })
+	return ev[:min(len(ev), maxShown)]
+}
+
+// sentence puts what a rule says and its evidence into one sentence.
+func sentence(says string, ev []finding.Evidence) string {
+	var parts []string
+	for _, kind := range []string{"import", "go function", "symbol", "export", "crate", "library", "string", "constant", "section"} {
+		var values []string
+		for _, e := range ev {
+			if e.Kind == kind {
+				values = append(values, e.Value)
+			}
+		}
+		if len(values) > 0 {
+			parts = append(parts, phrase(kind, values))
+		}
+	}
+	if len(parts) == 0 {
+		return says + "."
+	}
+	return says + " (" + strings.Join(parts, "; ") + ")."
+}
+
+// maxNamed is how many values of one kind a sentence names before it counts.
+const maxNamed = 4
+
+var plural = map[string]string{"library": "libraries"}
+
+func phrase(kind string, values []string) string {
+	more := len(values) - maxNamed
+	switch kind {
+	case "string":
+		for i := range values {
+			values[i] = fmt.Sprintf("%q", values[i])
+		}
+	case "constant":
+		return "by its constants"
+	}
+	if len(values) > 1 {
+		kind = cmp.Or(plural[kind], kind+"s")
+	}
+	text := kind + " " + strings.Join(values[:min(len(values), maxNamed)], ", ")
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}

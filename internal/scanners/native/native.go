@@ -1,0 +1,201 @@
+// Package native says what the native binaries of a target are and do. It
+// recognises them by content, reads them with the parsers of formats/native,
+// and tries the rules of internal/rules/native on what it read.
+//
+// A rule's evidence is what the binary itself holds: imports, symbols,
+// strings, constants, sections. What a compiler's runtime brings along is
+// taken off first (internal/rules/runtime), so that a binary is not said to do
+// what every binary of its toolchain can.
+package native
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/formats/native"
+	"github.com/loupe-sec/loupe/internal/rules"
+)
+
+// Scanner looks at every native binary with the built-in rules.
+var Scanner = &scan.Scanner{
+	Name:    "native",
+	Doc:     "say what native binaries are and do",
+	Version: 1,
+	Rules:   rules.Area("native"),
+	Gives:   []scan.Fact{inventory.Binaries},
+	Wants:   wants,
+	File: func(ctx context.Context, p *scan.Pass, f *scan.File) error {
+		set, err := builtin()
+		if err != nil {
+			return err
+		}
+		return set.file(ctx, p, f)
+	},
+}
+
+var builtin = sync.OnceValues(func() (*ruleset, error) { return compile(rules.Area("native"), rules.Runtimes()) })
+
+// New returns a scanner like [Scanner] with rules of the user's instead of the
+// built-in ones, or an error that names every rule that cannot be used.
+func New(set []*rule.Rule) (*scan.Scanner, error) {
+	compiled, err := compile(set, rules.Runtimes())
+	if err != nil {
+		return nil, err
+	}
+	s := *Scanner
+	s.Rules, s.File = set, compiled.file
+	return &s, nil
+}
+
+func wants(f *scan.File) bool { return native.Identify(f.Head()).Native() }
+
+// maxImages bounds the binaries of one file: slices of a fat file, members of
+// a static library.
+const maxImages = 200
+
+func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error {
+	data, err := f.Data()
+	if err != nil {
+		return err
+	}
+	binaries, notes := native.Parse(data)
+	for _, n := range notes {
+		p.Note(f.Path, "%s", n)
+	}
+	if len(binaries) > maxImages {
+		p.Note(f.Path, "not looked at: %d of %d binaries in this file", len(binaries)-maxImages, len(binaries))
+		binaries = binaries[:maxImages]
+	}
+	for _, b := range binaries {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		for _, n := range b.Notes {
+			p.Note(f.Path, "%s", n)
+		}
+		set.binary(p, f, b)
+	}
+	return nil
+}
+
+// binary tries the rules on one binary and makes it known.
+func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
+	s := newSubject(set, b)
+	known := describe(f, b)
+	known.Behaviors = inventory.Behaviors{}
+	for i := range set.rules {
+		r := &set.rules[i]
+		held, ev := s.match(&r.when)
+		if !held {
+			continue
+		}
+		ev = prune(ev)
+		text := sentence(r.says, ev)
+		if r.behavior != "" {
+			known.Behaviors[r.behavior] = append(known.Behaviors[r.behavior], inventory.Detail{
+				Rule: r.rule.ID, Tier: r.tier, Text: text, Evidence: ev,
+			})
+		}
+		p.Report(r.rule, finding.Finding{
+			Description: text,
+			Location:    place(known, ev),
+			PURL:        known.Part,
+			Evidence:    ev,
+			Anchor:      known.Arch,
+		})
+	}
+	for _, details := range known.Behaviors {
+		slices.SortStableFunc(details, func(a, b inventory.Detail) int { return cmp.Compare(rank(b.Tier), rank(a.Tier)) })
+	}
+	inventory.Binaries.Add(p, known)
+}
+
+// rank orders tiers by what they prove.
+func rank(t inventory.Tier) int {
+	return slices.Index([]inventory.Tier{inventory.Capability, inventory.Use, inventory.Intent}, t)
+}
+
+// place points to the first evidence that has a place of its own.
+func place(b *inventory.Binary, ev []finding.Evidence) finding.Location {
+	at := finding.Location{Path: b.Path}
+	for _, e := range ev {
+		if e.Kind == "import" || e.Kind == "symbol" || e.Kind == "go function" || e.Kind == "export" {
+			at.Symbol, at.Address = e.Value, e.Address
+			return at
+		}
+	}
+	for _, e := range ev {
+		if e.Address != "" {
+			at.Address = e.Address
+			return at
+		}
+	}
+	return at
+}
+
+// maxDemangled bounds the readable names of one binary: C++ libraries export
+// tens of thousands.
+const maxDemangled = 500
+
+// describe turns what the parsers read into what reports show.
+func describe(f *scan.File, b *native.Binary) *inventory.Binary {
+	sum := sha256.Sum256(b.Data)
+	out := &inventory.Binary{
+		Path:      f.Path,
+		Offset:    b.Offset,
+		Size:      int64(len(b.Data)),
+		SHA256:    hex.EncodeToString(sum[:]),
+		Origin:    inventory.FromPackage,
+		Part:      f.Part.Label,
+		Format:    string(b.Format),
+		Arch:      string(b.Arch),
+		OS:        b.OS,
+		Kind:      string(b.Kind),
+		Libraries: b.Libraries,
+		Imports:   b.ImportNames(),
+		Exports:   b.ExportNames(),
+		Functions: inventory.Functions{Count: b.Functions.Count, Method: b.Functions.Method, Coverage: b.Functions.Coverage},
+		Stripped:  b.Stripped,
+		Linkage:   string(b.Linkage),
+		Signed:    b.Signed,
+		Language:  b.Language,
+		Toolchain: b.Toolchain,
+		BuildID:   b.BuildID,
+	}
+	for i, s := range b.Sections {
+		if s.FileSize > 0 {
+			out.Sections = append(out.Sections, inventory.Section{Name: s.Name, Size: s.FileSize, Access: s.Access.String(), Entropy: b.Entropy(i)})
+		}
+	}
+	for _, s := range b.Strings {
+		out.Strings = append(out.Strings, inventory.String{Value: s.Value, Kind: string(s.Kind)})
+	}
+	out.Demangled = readable(slices.Concat(out.Imports, out.Exports))
+	return out
+}
+
+// readable returns the names whose readable form differs, sorted.
+func readable(mangled []string) []inventory.Name {
+	slices.Sort(mangled)
+	var out []inventory.Name
+	for _, m := range slices.Compact(mangled) {
+		if r := native.Demangle(m); r != m && len(out) < maxDemangled {
+			out = append(out, inventory.Name{Mangled: m, Readable: finding.Printable(r, 500)})
+		}
+	}
+	return out
+}
+
+// String names a rule set's size, for errors and tests.
+func (set *ruleset) String() string {
+	return fmt.Sprintf("%d rules, %d runtimes, %d literals", len(set.rules), len(set.runtimes), len(set.literals))
+}

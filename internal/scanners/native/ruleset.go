@@ -1,0 +1,165 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/formats/needle"
+)
+
+// A ruleset is all rules and runtimes, compiled into one condition each and one
+// finder for the literals of all of them.
+type ruleset struct {
+	rules    []compiled
+	runtimes []runtime
+	literals []literal
+	finder   *needle.Finder
+	origin   []int // literal of each text of the finder: a literal is looked for as ASCII and as UTF-16
+}
+
+// compiled is a rule ready to be tried.
+type compiled struct {
+	rule     *rule.Rule
+	behavior inventory.BehaviorName // empty: a finding that is no behaviour
+	tier     inventory.Tier
+	says     string
+	when     condition
+}
+
+// A runtime is what a compiler or language links into everything that it
+// builds. What it imports for itself is no evidence of what the program does.
+type runtime struct {
+	name    string
+	when    condition
+	imports names
+}
+
+// maxLiterals bounds the finder: beyond it, every other byte would be a
+// candidate.
+const maxLiterals = 20_000
+
+// compile compiles the match sections of rules, and the runtimes of fsys.
+func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
+	c := &compiler{}
+	s := &ruleset{}
+	var errs []error
+	for _, r := range rules {
+		one, err := c.rule(r)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.ID, err))
+		}
+		s.rules = append(s.rules, one)
+	}
+	runtimes, err := c.runtimes(fsys)
+	s.runtimes, s.literals = runtimes, c.literals
+	if len(s.literals) > maxLiterals {
+		errs = append(errs, fmt.Errorf("%d literals are more than %d", len(s.literals), maxLiterals))
+	}
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	s.build()
+	return s, nil
+}
+
+func (c *compiler) rule(r *rule.Rule) (compiled, error) {
+	var m struct {
+		Behavior inventory.BehaviorName
+		Tier     inventory.Tier
+		Says     string
+		When     any
+	}
+	if err := yaml.UnmarshalWithOptions(r.Match, &m, yaml.Strict()); err != nil {
+		return compiled{}, fmt.Errorf("match: %w", err)
+	}
+	switch {
+	case m.Behavior != "" && !slices.Contains(inventory.BehaviorNames, m.Behavior):
+		return compiled{}, fmt.Errorf("match: unknown behavior %q: want one of %v", m.Behavior, inventory.BehaviorNames)
+	case m.Tier != inventory.Capability && m.Tier != inventory.Use && m.Tier != inventory.Intent:
+		return compiled{}, fmt.Errorf("match: tier is %q: want capability, use or intent", m.Tier)
+	case m.Says == "" || strings.HasSuffix(m.Says, "."):
+		return compiled{}, errors.New("match: says must be a sentence without its full stop")
+	}
+	when, err := c.condition(m.When, 0)
+	if err != nil {
+		return compiled{}, fmt.Errorf("match: when: %w", err)
+	}
+	return compiled{r, m.Behavior, m.Tier, m.Says, when}, nil
+}
+
+// runtimes reads every .runtime file: YAML with a name, when it is there, and
+// the imports that it explains.
+func (c *compiler) runtimes(fsys fs.FS) ([]runtime, error) {
+	var out []runtime
+	var errs []error
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || path.Ext(name) != ".runtime" {
+			return err
+		}
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		one, err := c.oneRuntime(data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		out = append(out, one)
+		return nil
+	})
+	return out, errors.Join(append(errs, err)...)
+}
+
+func (c *compiler) oneRuntime(data []byte) (runtime, error) {
+	var r struct {
+		Name    string
+		When    any
+		Imports []string
+	}
+	if err := yaml.UnmarshalWithOptions(data, &r, yaml.Strict()); err != nil {
+		return runtime{}, err
+	}
+	when, err := c.condition(r.When, 0)
+	if err != nil {
+		return runtime{}, fmt.Errorf("when: %w", err)
+	}
+	if r.Name == "" || len(r.Imports) == 0 {
+		return runtime{}, errors.New("a runtime needs a name and imports")
+	}
+	out := runtime{name: r.Name, when: when, imports: names{exact: map[string]bool{}}}
+	for _, i := range r.Imports {
+		if strings.Contains(i, "*") {
+			out.imports.globs = append(out.imports.globs, i)
+		} else {
+			out.imports.exact[i] = true
+		}
+	}
+	return out, nil
+}
+
+// build makes the finder. Texts are looked for as they are and as UTF-16,
+// which is how Windows programs hold them.
+func (s *ruleset) build() {
+	var texts [][]byte
+	for i, l := range s.literals {
+		texts = append(texts, []byte(l.bytes))
+		s.origin = append(s.origin, i)
+		if l.text {
+			wide := make([]byte, 0, 2*len(l.bytes))
+			for _, c := range []byte(l.bytes) {
+				wide = append(wide, c, 0)
+			}
+			texts = append(texts, wide)
+			s.origin = append(s.origin, i)
+		}
+	}
+	s.finder = needle.New(texts)
+}

@@ -1,0 +1,201 @@
+package native
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/formats/native"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// A subject is one binary as conditions see it: its tables as sets, and where
+// each literal of the rules occurs.
+type subject struct {
+	set *ruleset
+	bin *native.Binary
+
+	imports     []imported
+	importIndex map[string][]int
+	crates      map[string]uint64
+	hits        [][]hit // by literal
+	runtimes    []string
+
+	cachedSymbols, cachedGo map[string]uint64
+	cachedEntropy           map[int]float64
+}
+
+// imported is an import, and whether a runtime takes it for itself.
+type imported struct {
+	image.Import
+	explained bool
+}
+
+// A hit is an occurrence of a literal.
+type hit struct {
+	offset uint64 // in the image's data
+	size   uint64
+	wide   bool // as UTF-16
+}
+
+// maxHits is how many occurrences of one literal are kept: an expression may
+// want another than the first.
+const maxHits = 16
+
+func newSubject(set *ruleset, bin *native.Binary) *subject {
+	s := &subject{set: set, bin: bin, importIndex: map[string][]int{}, crates: map[string]uint64{}}
+	for i, imp := range bin.Imports {
+		s.imports = append(s.imports, imported{Import: imp})
+		s.importIndex[imp.Name] = append(s.importIndex[imp.Name], i)
+	}
+	for _, c := range bin.Crates {
+		s.crates[c.Name] = 0
+	}
+	s.search()
+	s.explain()
+	return s
+}
+
+// search finds every literal of the rules in what the binary maps into memory.
+func (s *subject) search() {
+	s.hits = make([][]hit, len(s.set.literals))
+	for _, part := range s.mapped() {
+		data := s.bin.Data[part.Offset : part.Offset+part.Size]
+		s.set.finder.Scan(data, func(text, start int) bool {
+			l := s.set.origin[text]
+			lit := s.set.literals[l]
+			h := hit{offset: part.Offset + uint64(start), size: uint64(len(lit.bytes))}
+			if h.wide = text > 0 && s.set.origin[text-1] == l; h.wide {
+				h.size *= 2
+			}
+			if len(s.hits[l]) < maxHits && (!lit.word || s.alone(h)) {
+				s.hits[l] = append(s.hits[l], h)
+			}
+			return true
+		})
+	}
+}
+
+// mapped returns the parts of the file that are mapped, or all of it where the
+// file does not say, without overlaps.
+func (s *subject) mapped() []image.Range {
+	size := uint64(len(s.bin.Data))
+	var out []image.Range
+	end := uint64(0)
+	for _, g := range segmentsByOffset(s.bin.Segments) {
+		from, to := max(g.Offset, end), min(g.Offset+g.FileSize, size)
+		if g.Offset+g.FileSize < g.Offset {
+			to = size // a hostile size that wraps around
+		}
+		if from < to {
+			out = append(out, image.Range{Offset: from, Size: to - from})
+			end = to
+		}
+	}
+	if len(out) == 0 && size > 0 {
+		return []image.Range{{Size: size}}
+	}
+	return out
+}
+
+// alone reports whether no letter or digit stands around a hit.
+func (s *subject) alone(h hit) bool {
+	step := uint64(1)
+	if h.wide {
+		step = 2
+	}
+	before := h.offset >= step && letter(s.bin.Data[h.offset-step])
+	after := h.offset+h.size < uint64(len(s.bin.Data)) && letter(s.bin.Data[h.offset+h.size])
+	return !before && !after
+}
+
+func letter(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
+}
+
+// textAround returns the printable run that holds a hit, as ASCII.
+func (s *subject) textAround(h hit) string {
+	data, step := s.bin.Data, uint64(1)
+	if h.wide {
+		step = 2
+	}
+	printable := func(at uint64) bool {
+		c := data[at]
+		return (c == '\t' || 0x20 <= c && c < 0x7f) && (step == 1 || data[at+1] == 0)
+	}
+	from, to := h.offset, h.offset+h.size
+	for from >= step && h.offset-from < maxText && printable(from-step) {
+		from -= step
+	}
+	for to+step <= uint64(len(data)) && to-h.offset < maxText && printable(to) {
+		to += step
+	}
+	var b strings.Builder
+	for at := from; at < to; at += step {
+		b.WriteByte(data[at])
+	}
+	return b.String()
+}
+
+// explain marks the imports that the runtimes of this binary take for themselves.
+func (s *subject) explain() {
+	for _, rt := range s.set.runtimes {
+		if ok, _ := s.match(&rt.when); !ok {
+			continue
+		}
+		s.runtimes = append(s.runtimes, rt.name)
+		for i := range s.imports {
+			if rt.imports.match(s.imports[i].Name) {
+				defer func() { s.imports[i].explained = true }() // the runtimes do not see each other's work
+			}
+		}
+	}
+}
+
+func (s *subject) symbols() map[string]uint64 {
+	if s.cachedSymbols == nil {
+		s.cachedSymbols = make(map[string]uint64, len(s.bin.Symbols))
+		for _, sym := range s.bin.Symbols {
+			s.cachedSymbols[sym.Name] = sym.Addr
+		}
+	}
+	return s.cachedSymbols
+}
+
+func (s *subject) libraries() map[string]uint64 {
+	out := make(map[string]uint64, len(s.bin.Libraries))
+	for _, l := range s.bin.Libraries {
+		out[l] = 0
+	}
+	return out
+}
+
+func (s *subject) exports() map[string]uint64 {
+	out := make(map[string]uint64, len(s.bin.Exports))
+	for _, e := range s.bin.Exports {
+		out[e.Name] = e.Addr
+	}
+	return out
+}
+
+func (s *subject) goNames() map[string]uint64 {
+	if s.cachedGo == nil {
+		s.cachedGo = map[string]uint64{}
+		if s.bin.GoInfo != nil {
+			for _, f := range s.bin.GoInfo.Functions {
+				s.cachedGo[f.Name] = f.Addr
+			}
+		}
+	}
+	return s.cachedGo
+}
+
+// entropy returns that of a section, which is worked out when it is asked for.
+func (s *subject) entropy(section int) float64 { return s.bin.Entropy(section) }
+
+// segmentsByOffset returns segments in the order of the file.
+func segmentsByOffset(list []image.Segment) []image.Segment {
+	out := slices.Clone(list)
+	slices.SortStableFunc(out, func(a, b image.Segment) int { return cmp.Compare(a.Offset, b.Offset) })
+	return out
+}

@@ -1,0 +1,181 @@
+// Package app holds the use cases. Every face calls this package and nothing
+// below it, so that all of them do the same.
+package app
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/egress"
+	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/core/target"
+	"github.com/loupe-sec/loupe/internal/enrich"
+	"github.com/loupe-sec/loupe/internal/report"
+	"github.com/loupe-sec/loupe/internal/rules"
+	"github.com/loupe-sec/loupe/internal/scanners/all"
+	"github.com/loupe-sec/loupe/internal/source"
+)
+
+// Options are what the use cases need of the world.
+type Options struct {
+	Version      string // of Loupe
+	DataDir      string // holds caches; empty for none
+	ProjectDir   string // whose .npmrc counts
+	AllowPrivate bool   // targets and destinations on private addresses are fine
+}
+
+// An App carries out the use cases. It is safe for concurrent use.
+type App struct{ opt Options }
+
+// New returns an App.
+func New(opt Options) *App { return &App{opt} }
+
+// A ScanRequest says what to scan and how.
+type ScanRequest struct {
+	Target   target.Target
+	Platform string   // of a package's builds: all, host, none or names; empty for the default
+	Scanners []string // names; empty means all
+	Offline  bool
+	Now      time.Time // for the report; zero means the clock
+	Limits   scan.Limits
+	Event    func(scan.Event) // called from one goroutine at a time; may be nil
+}
+
+// Scan gets a target, runs the scanners over it, and puts what was found into
+// a report. Its errors are faults that a user can read.
+func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error) {
+	if _, err := scan.Choose(all.Scanners, req.Scanners); err != nil {
+		return nil, err
+	}
+	clock := func() time.Time { return cmp.Or(req.Now, time.Now()).UTC().Truncate(time.Millisecond) }
+	out := &report.Report{StartedAt: clock(), Tool: a.Tool(), AIModel: enrich.Model}
+	opened, err := a.open(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	var known []scan.Known
+	if opened.Release != nil {
+		known = append(known, inventory.Releases.Given(opened.Release))
+	}
+	res, err := scan.Run(ctx, all.Scanners, opened.Workspace, known, scan.Options{
+		Event: req.Event, Limits: req.Limits, Only: req.Scanners,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.Target, out.Release = opened.Target, opened.Release
+	out.Binaries = inventory.Binaries.Of(res)
+	out.Findings = res.Findings
+	out.Notes = finding.ArrangeNotes(append(res.Notes, opened.Notes...))
+	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
+	out.Rules = rulesOf(res.Ran)
+	out.Components = components(opened.Release)
+	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
+	out.CompletedAt = clock()
+	return out, nil
+}
+
+// open gets the target, and tells watchers how far that is.
+func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error) {
+	var cache string
+	if a.opt.DataDir != "" {
+		cache = filepath.Join(a.opt.DataDir, "cache")
+	}
+	return source.Open(ctx, source.Request{
+		Target:     req.Target,
+		Platform:   req.Platform,
+		Egress:     egress.New(egress.Options{Version: a.opt.Version, AllowPrivate: a.opt.AllowPrivate, Offline: req.Offline}),
+		CacheDir:   cache,
+		ProjectDir: a.opt.ProjectDir,
+		Progress: func(done, total int64, what string) {
+			if req.Event != nil {
+				req.Event(scan.Event{Progress: &scan.Progress{Phase: scan.Acquire, What: what, Done: done, Total: max(total, 0)}})
+			}
+		},
+	})
+}
+
+// rulesOf returns the rules of the scanners that ran, sorted by ID.
+func rulesOf(ran []string) []*rule.Rule {
+	var out []*rule.Rule
+	for _, s := range all.Scanners {
+		if slices.Contains(ran, s.Name) {
+			out = append(out, s.Rules...)
+		}
+	}
+	slices.SortFunc(out, func(a, b *rule.Rule) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// components are the packages that a release consists of: itself and its
+// platform packages.
+func components(rel *inventory.Release) []report.Component {
+	out := []report.Component{}
+	if rel == nil {
+		return out
+	}
+	index := map[string]int{}
+	for _, p := range rel.Parts {
+		t, err := target.Parse(p.PURL)
+		if err != nil {
+			continue // a part without a package URL is a file of the release itself
+		}
+		i, ok := index[p.PURL]
+		if !ok {
+			i = len(out)
+			index[p.PURL] = i
+			out = append(out, report.Component{PURL: p.PURL, Name: t.Name, Version: t.Version})
+		}
+		out[i].Locations = append(out[i].Locations, cmp.Or(p.Path, "."))
+	}
+	slices.SortFunc(out, func(a, b report.Component) int { return cmp.Compare(a.PURL, b.PURL) })
+	return out
+}
+
+// Tool names this program in reports.
+func (a *App) Tool() report.Tool {
+	return report.Tool{Name: "loupe", Version: cmp.Or(a.opt.Version, "dev"), Rules: rules.Digest(rules.All())}
+}
+
+// Scanners lists the scanners.
+func (a *App) Scanners() []*scan.Scanner { return all.Scanners }
+
+// Rules lists the built-in rules, sorted by ID.
+func (a *App) Rules() []*rule.Rule { return rules.All() }
+
+// Rule returns the rule of that ID, or of which it is an old ID.
+func (a *App) Rule(id string) (*rule.Rule, error) {
+	for _, r := range rules.All() {
+		if r.ID == id || slices.Contains(r.Aliases, id) {
+			return r, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "there is no rule %q", id).Try("`loupe rules list` shows all of them")
+}
+
+// DefaultDataDir returns where a user's data lies if nothing else is said:
+// $XDG_DATA_HOME/loupe and what other systems have for it. It is empty if the
+// user has no home.
+func DefaultDataDir() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "loupe")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	if dir, err := os.UserConfigDir(); err == nil && !strings.HasPrefix(dir, filepath.Join(home, ".config")) {
+		return filepath.Join(dir, "loupe") // ~/Library/Application Support, %AppData%
+	}
+	return filepath.Join(home, ".local", "share", "loupe")
+}

@@ -1,0 +1,139 @@
+package source
+
+import (
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/fault"
+)
+
+// A platform is what a build is for, in the words of Node: linux-x64-musl,
+// darwin-arm64, win32-ia32. An empty field means any.
+type platform struct{ os, cpu, libc string }
+
+// aliases are other people's words for the same things.
+var aliases = map[string]string{
+	"windows": "win32", "win": "win32", "macos": "darwin", "macosx": "darwin",
+	"amd64": "x64", "x86_64": "x64", "x86": "ia32", "i686": "ia32", "i386": "ia32", "386": "ia32",
+	"aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64", "loongarch64": "loong64",
+	"gnu": "glibc", "wasm": "wasm32",
+}
+
+var (
+	systems = []string{"linux", "darwin", "win32", "android", "freebsd", "openbsd", "netbsd", "sunos", "aix", "cygwin", "openharmony", "emscripten", "wasi", "ios"}
+	cpus    = []string{"x64", "ia32", "arm", "arm64", "ppc64", "s390x", "riscv64", "loong64", "mips", "mipsel", "mips64", "mips64el", "ppc", "s390", "wasm32"}
+	libcs   = []string{"glibc", "musl"}
+)
+
+// parsePlatform reads OS-CPU-LIBC; any part may be missing.
+func parsePlatform(s string) (p platform, ok bool) {
+	s = strings.ToLower(s)
+	s = strings.ReplaceAll(s, "x86_64", "x64") // the one name with a separator in it
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return r == '-' || r == '/' || r == '_' }) {
+		if alias, known := aliases[word]; known {
+			word = alias
+		}
+		switch {
+		case p.os == "" && slices.Contains(systems, word):
+			p.os = word
+		case p.cpu == "" && slices.Contains(cpus, word):
+			p.cpu = word
+		case p.libc == "" && slices.Contains(libcs, word):
+			p.libc = word
+		default:
+			return platform{}, false
+		}
+	}
+	return p, p != platform{}
+}
+
+// hostPlatform is the platform of this machine.
+func hostPlatform() platform {
+	p := platform{os: runtime.GOOS, cpu: runtime.GOARCH}
+	for _, field := range []*string{&p.os, &p.cpu} {
+		if alias, ok := aliases[*field]; ok {
+			*field = alias
+		}
+	}
+	if p.os == "linux" {
+		p.libc = "glibc"
+		if found, _ := filepath.Glob("/lib/ld-musl-*.so.1"); found != nil {
+			p.libc = "musl"
+		}
+	}
+	return p
+}
+
+// A choice says for which platforms a package's builds are wanted: one of the
+// words, or a list.
+type choice struct {
+	word string // "", "all", "host" or "none"; "" leaves it to the source
+	list []string
+}
+
+// parseChoice reads --platform: all, host, none, or names separated by commas.
+func parseChoice(s string) (choice, error) {
+	switch s {
+	case "", "all", "host", "none":
+		return choice{word: s}, nil
+	}
+	var c choice
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			c.list = append(c.list, name)
+		}
+	}
+	if len(c.list) == 0 {
+		return choice{}, badPlatform(s)
+	}
+	return c, nil
+}
+
+func badPlatform(s string) error {
+	return fault.New(fault.Invalid, "%q is not a platform", s).
+		Try("use all, host, none or a list like linux-x64,darwin-arm64")
+}
+
+// A constraint is the os, cpu and libc fields of a package.json: lists of
+// names, or of names with "!" before them that are excluded.
+type constraint struct{ os, cpu, libc []string }
+
+func (c constraint) any() bool { return len(c.os)+len(c.cpu)+len(c.libc) > 0 }
+
+// admits reports whether the package may be installed on p, as npm's
+// install-checks do. An empty field of p asks nothing.
+func (c constraint) admits(p platform) bool {
+	return listed(c.os, p.os) && listed(c.cpu, p.cpu) && listed(c.libc, p.libc)
+}
+
+func listed(list []string, value string) bool {
+	if value == "" || len(list) == 0 || len(list) == 1 && list[0] == "any" {
+		return true
+	}
+	match, negated := false, 0
+	for _, entry := range list {
+		if name, not := strings.CutPrefix(entry, "!"); not {
+			if name == value {
+				return false
+			}
+			negated++
+		} else if entry == value {
+			match = true
+		}
+	}
+	return match || negated == len(list)
+}
+
+// String writes the constraint like a platform: linux-x64-musl. Several values
+// of a field are joined by "+".
+func (c constraint) String() string {
+	var parts []string
+	for _, list := range [][]string{c.os, c.cpu, c.libc} {
+		if len(list) > 0 {
+			parts = append(parts, strings.Join(list, "+"))
+		}
+	}
+	return strings.Join(parts, "-")
+}
