@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
 )
 
 // Markdown is for comments on pull requests and for job summaries: GitHub
@@ -33,9 +34,13 @@ var Markdown = Format{
 	},
 }
 
-// maxMarkdown is where a report stops listing findings, in bytes. A comment of
+// How long a report may be after each of its parts, in bytes. A comment of
 // GitHub holds 65,536 characters.
-const maxMarkdown = 48 << 10
+const (
+	afterBinaries = 26_000
+	afterFindings = 48_000
+	afterNotes    = 64_000
+)
 
 type markdown struct {
 	*Report
@@ -44,6 +49,18 @@ type markdown struct {
 }
 
 func (m *markdown) printf(format string, args ...any) { fmt.Fprintf(&m.out, format, args...) }
+
+// fits writes a block, and takes it back if that makes the report longer than
+// limit.
+func (m *markdown) fits(limit int, block func()) bool {
+	before := m.out.Len()
+	block()
+	if m.out.Len() <= limit {
+		return true
+	}
+	m.out.Truncate(before)
+	return false
+}
 
 func (m *markdown) header() {
 	m.printf("## %s: risk %d of 100, %s\n\n", code(cmp.Or(m.Target.Short(), "target"), 200), m.Risk.Score, m.Risk.Level())
@@ -88,39 +105,53 @@ func (m *markdown) binaries() {
 	}
 	m.printf("\n<details%s><summary>%s</summary>\n\n", open, number(len(bs), "native binary", "native binaries"))
 	m.printf("| Path | Format | Size | Functions | Imports | Behaviours | Risk |\n|:--|:--|--:|--:|--:|:--|:--|\n")
+	shown := 0
 	for _, b := range firstOf(bs, maxBinaries) {
-		m.printf("| %s | %s | %s | %d | %d | %s | %d %s |\n",
-			code(shorten(name(b.Path, maxName), 100), maxName), literal(b.Format+" "+b.Arch, 60), byteSize(b.Size),
-			b.Functions.Count, len(b.Imports), words(b.Behaviors), b.Risk.Score, b.Risk.Level())
+		if !m.fits(afterBinaries, func() { m.binary(b) }) {
+			break
+		}
+		shown++
 	}
-	if more := len(bs) - maxBinaries; more > 0 {
+	if more := len(bs) - shown; more > 0 {
 		m.printf("\n… and %d more (`%s`).\n", more, everything)
 	}
 	m.printf("\n</details>\n")
 }
 
-// findings lists each problem once, below its severity, worst first.
+func (m *markdown) binary(b *inventory.Binary) {
+	m.printf("| %s | %s | %s | %d | %d | %s | %d %s |\n",
+		code(shorten(name(b.Path, maxName), 100), maxName), literal(b.Format+" "+b.Arch, 60), byteSize(b.Size),
+		b.Functions.Count, len(b.Imports), words(b.Behaviors), b.Risk.Score, b.Risk.Level())
+}
+
+// findings lists each problem once, below its severity, worst first. One that
+// takes too much room is cut to its title, so that it hides no other.
 func (m *markdown) findings() {
 	groups := grouped(m.Findings)
 	n := count(m.Findings)
 	for i, g := range groups {
-		if m.out.Len() > maxMarkdown {
-			left := 0
-			for _, g := range groups[i:] {
-				left += g.size
-			}
-			m.printf("\n… and %s (`%s`).\n", number(left, "more finding", "more findings"), everything)
-			return
+		write := func(body bool) bool {
+			return m.fits(afterFindings, func() {
+				if i == 0 || groups[i-1].Severity != g.Severity {
+					s := g.Severity.String()
+					m.printf("\n### %s (%d)\n\n", strings.ToUpper(s[:1])+s[1:], n[g.Severity])
+				}
+				m.finding(g, body)
+			})
 		}
-		if i == 0 || groups[i-1].Severity != g.Severity {
-			s := g.Severity.String()
-			m.printf("\n### %s (%d)\n\n", strings.ToUpper(s[:1])+s[1:], n[g.Severity])
+		if write(true) || write(false) {
+			continue
 		}
-		m.finding(g)
+		left := 0
+		for _, g := range groups[i:] {
+			left += g.size
+		}
+		m.printf("\n… and %s (`%s`).\n", number(left, "more finding", "more findings"), everything)
+		return
 	}
 }
 
-func (m *markdown) finding(g *group) {
+func (m *markdown) finding(g *group, body bool) {
 	where := ""
 	switch n := len(g.places); {
 	case n == 1:
@@ -129,6 +160,13 @@ func (m *markdown) finding(g *group) {
 		where = fmt.Sprintf(" – in %d %s", n, m.noun(g))
 	}
 	m.printf("<details><summary><b>%s</b>%s</summary>\n\n", literal(cmp.Or(g.Title, g.Rule, "A problem"), 300), where)
+	if body {
+		m.body(g)
+	}
+	m.printf("</details>\n")
+}
+
+func (m *markdown) body(g *group) {
 	for _, d := range firstOf(g.descriptions, 3) {
 		if d := literal(d, maxText); d != "" {
 			m.printf("%s\n\n", d)
@@ -166,7 +204,7 @@ func (m *markdown) finding(g *group) {
 	for _, id := range firstOf(g.ids(), 8) {
 		ids = append(ids, code(id, 120))
 	}
-	m.printf("<sub>%s</sub>\n\n</details>\n", strings.Join(append(ids, g.Confidence.String()), " · "))
+	m.printf("<sub>%s</sub>\n\n", strings.Join(append(ids, g.Confidence.String()), " · "))
 }
 
 func (m *markdown) notes() {
@@ -174,26 +212,34 @@ func (m *markdown) notes() {
 		return
 	}
 	m.printf("\n### Not looked at, or not to the end\n\n")
+	shown := 0
 	for _, n := range firstOf(m.Notes, maxNotes) {
-		m.printf("- ")
-		if n.Path != "" {
-			m.printf("%s: ", code(shorten(name(n.Path, maxName), 100), maxName))
+		if !m.fits(afterNotes, func() { m.note(n) }) {
+			break
 		}
-		m.printf("%s", literal(strings.TrimPrefix(n.Text, "not looked at: "), 300))
-		if n.Scanner != "" {
-			m.printf(" (%s)", literal(n.Scanner, 60))
-		}
-		m.printf("\n")
+		shown++
 	}
-	if more := len(m.Notes) - maxNotes; more > 0 {
+	if more := len(m.Notes) - shown; more > 0 {
 		m.printf("- … and %d more\n", more)
 	}
+}
+
+func (m *markdown) note(n finding.Note) {
+	m.printf("- ")
+	if n.Path != "" {
+		m.printf("%s: ", code(shorten(name(n.Path, maxName), 100), maxName))
+	}
+	m.printf("%s", literal(strings.TrimPrefix(n.Text, "not looked at: "), 300))
+	if n.Scanner != "" {
+		m.printf(" (%s)", literal(n.Scanner, 60))
+	}
+	m.printf("\n")
 }
 
 func (m *markdown) footer() {
 	m.printf("\n<sub>[Loupe](%s)", home)
 	if m.Tool.Version != "" {
-		m.printf(" %s", literal(m.Tool.Version, 60))
+		m.printf(" %s", code(m.Tool.Version, 60))
 	}
 	if m.Files > 0 {
 		m.printf(" · %s, %s", number(m.Files, "file", "files"), byteSize(m.Bytes))

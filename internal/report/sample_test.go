@@ -78,7 +78,7 @@ func pack() *report.Report {
 			Repository: "https://git.example/kelektiv/node.bcrypt.js", Published: started.AddDate(0, -10, 0),
 			Parts: []inventory.Part{{
 				PURL: "pkg:npm/bcrypt@6.0.0", Filename: "bcrypt-6.0.0.tgz",
-				Digest: "sha512-" + strings.Repeat("q83v", 21) + "q80=", Size: 1129334,
+				Digest: "sha512-" + strings.Repeat("q83v", 21) + "qw==", Size: 1129334,
 			}},
 		},
 		Binaries: bins,

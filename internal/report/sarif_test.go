@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -134,21 +136,68 @@ func multitool(t *testing.T) string {
 	return ""
 }
 
-// validateSARIF returns what Microsoft's validator says of a file, by rule.
-func validateSARIF(t *testing.T, tool, text string) map[string][]string {
-	t.Helper()
+// TestSARIFForMultitool asks Microsoft's validator, with its rules for SARIF
+// and for GitHub. The one warning that we accept is of a result without a line
+// where there is none. It also shows that a file was read: the validator
+// reports nothing on a file that its reader gives up on.
+func TestSARIFForMultitool(t *testing.T) {
+	tool := multitool(t)
 	dir := t.TempDir()
-	in, out := filepath.Join(dir, "in.sarif"), filepath.Join(dir, "out.sarif")
-	if err := os.WriteFile(in, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+	out := filepath.Join(dir, "out.json")
+	args := []string{"validate"}
+	lineless := map[string]int{} // results without a line, by file
+	put := func(name, text string) {
+		file := filepath.Join(dir, name+".sarif")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, file)
 	}
-	cmd := exec.CommandContext(t.Context(), tool, "validate", in, "--rule-kind", "Sarif;Ghas", "--output", out, "--log", "ForceOverwrite")
+	for sample, make := range samples {
+		r := make()
+		r.Tool.Version = "0.1.0" // a version is what one of its warnings is about
+		put(sample, write(t, "sarif", r, report.Options{}))
+		for _, f := range r.Findings {
+			if f.Location.Line <= 0 {
+				lineless[sample]++
+			}
+		}
+	}
+	put("broken", `{"version": "2.1.0", "runs": [{"results": []}]}`)
+
+	cmd := exec.CommandContext(t.Context(), tool, append(args, "--rule-kind", "Sarif;Ghas", "--output", out, "--log", "ForceOverwrite")...)
 	cmd.Env = append(os.Environ(), "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1")
-	said, err := cmd.CombinedOutput() // its status says whether it ran
-	if err != nil {
+	if said, err := cmd.CombinedOutput(); err != nil { // its status says whether it ran, not what it found
 		t.Fatalf("%v: %s", err, said)
 	}
-	data, err := os.ReadFile(out)
+	const noRegion = "SARIF2017"
+	found := map[string]int{}
+	broken := false
+	for _, p := range problems(t, out) {
+		switch {
+		case p.file == "broken":
+			broken = true
+		case strings.HasPrefix(p.rule, noRegion):
+			found[p.file]++
+		default:
+			t.Errorf("%s: %s %s: %s", p.file, p.level, p.rule, p.message)
+		}
+	}
+	if !maps.Equal(found, lineless) {
+		t.Errorf("results without a line: %v were reported, want %v: were all files read?", found, lineless)
+	}
+	if !broken {
+		t.Error("the validator finds nothing wrong with a file that lacks its tool")
+	}
+}
+
+// A problem is what the validator says of a file.
+type problem struct{ file, rule, level, message string }
+
+// problems reads the validator's own report, which is SARIF too.
+func problems(t *testing.T, file string) []problem {
+	t.Helper()
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,50 +210,26 @@ func validateSARIF(t *testing.T, tool, text string) map[string][]string {
 					Text      string   `json:"text"`
 					Arguments []string `json:"arguments"`
 				} `json:"message"`
+				Locations []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct {
+							URI string `json:"uri"`
+						} `json:"artifactLocation"`
+					} `json:"physicalLocation"`
+				} `json:"locations"`
 			} `json:"results"`
 		} `json:"runs"`
 	}
-	if err := json.Unmarshal(data, &log); err != nil {
-		t.Fatal(err)
+	if err := json.Unmarshal(data, &log); err != nil || len(log.Runs) == 0 {
+		t.Fatalf("%d runs, %v", len(log.Runs), err)
 	}
-	problems := map[string][]string{}
+	var out []problem
 	for _, r := range log.Runs[0].Results {
-		rule, _, _ := strings.Cut(r.RuleID, "/")
-		problems[rule] = append(problems[rule], fmt.Sprint(cmp.Or(r.Level, "warning"), ": ", r.Message.Text, r.Message.Arguments))
+		p := problem{rule: r.RuleID, level: cmp.Or(r.Level, "warning"), message: fmt.Sprint(r.Message.Text, r.Message.Arguments)}
+		if len(r.Locations) > 0 {
+			p.file = strings.TrimSuffix(path.Base(r.Locations[0].PhysicalLocation.ArtifactLocation.URI), ".sarif")
+		}
+		out = append(out, p)
 	}
-	return problems
-}
-
-// TestSARIFForMultitool asks Microsoft's validator, with its rules for SARIF
-// and for GitHub. The one warning that we accept is of a result without a line
-// where there is none. It also shows that the file was read: the validator
-// reports nothing on a file that its reader gives up on.
-func TestSARIFForMultitool(t *testing.T) {
-	tool := multitool(t)
-	for sample, make := range samples {
-		t.Run(sample, func(t *testing.T) {
-			r := make()
-			if r.Tool.Version == "" {
-				r.Tool.Version = "0.1.0"
-			}
-			problems := validateSARIF(t, tool, write(t, "sarif", r, report.Options{}))
-			lineless := 0
-			for _, f := range r.Findings {
-				if f.Location.Line <= 0 {
-					lineless++
-				}
-			}
-			const noRegion = "SARIF2017"
-			if n := len(problems[noRegion]); n != lineless {
-				t.Errorf("%d results without a line were reported; want %d: was the file read?", n, lineless)
-			}
-			delete(problems, noRegion)
-			if len(problems) > 0 {
-				t.Errorf("the validator says %v", problems)
-			}
-		})
-	}
-	if broken := validateSARIF(t, tool, `{"version": "2.1.0", "runs": [{"results": []}]}`); len(broken) == 0 {
-		t.Error("the validator finds nothing wrong with a file that lacks its tool")
-	}
+	return out
 }

@@ -109,6 +109,11 @@ func TestCycloneDXOfAPackage(t *testing.T) {
 	if p["binshield:ecosystem"] != "npm" || p["binshield:riskScore"] != "48" || p["binshield:riskLevel"] != "medium" {
 		t.Errorf("properties are %v", p)
 	}
+	refs := objects(t, root, "externalReferences")
+	hashes := objects(t, refs[len(refs)-1], "hashes")
+	if hashes[0]["alg"] != "SHA-512" || hashes[0]["content"] != strings.Repeat("abcdef", 21)+"ab" {
+		t.Errorf("hash of the archive is %v", hashes[0])
+	}
 	for i, c := range objects(t, d, "components") {
 		hash := objects(t, c, "hashes")[0]
 		if hash["alg"] != "SHA-256" || hash["content"] != pack().Binaries[i].SHA256 {

@@ -104,7 +104,7 @@ type column struct {
 }
 
 // narrow is how far a path is shortened before columns are left out.
-const narrow = 24
+const narrow = 32
 
 // grid adds a table, indented by two columns and fitted to the width.
 func (s *screen) grid(cols []*column) {

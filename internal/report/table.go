@@ -161,7 +161,7 @@ func (t *table) binaries() {
 	t.heading(title)
 	path, format := &column{title: "path", path: true}, &column{title: "format", drop: 4}
 	size, funcs := &column{title: "size", right: true, drop: 3}, &column{title: "funcs", right: true, drop: 1}
-	imports, does := &column{title: "imports", right: true, drop: 2}, &column{title: "behaviours"}
+	imports, does := &column{title: "imports", right: true, drop: 2}, &column{title: "behaviours", drop: 5}
 	risk := &column{title: "risk"}
 	for _, b := range shown {
 		path.add(normal, shorten(name(b.Path[len(folder):], maxName), maxPath))

@@ -170,7 +170,10 @@ func (p *project) pick(spec string) ([]distFile, error) {
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "%q is not a Python version", spec).Try("name %s", p.examples())
 		}
-		within = pySpecifier{{op: "==", version: v}}
+		if files := p.versions[v.key]; files != nil {
+			return files, nil
+		}
+		within = pySpecifier{{op: "==", version: v}} // a local version of it
 	}
 	var best, bestPre []distFile
 	yankedOnes := 0

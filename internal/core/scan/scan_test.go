@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,7 +126,7 @@ func TestFailureIsANote(t *testing.T) {
 		{"too slow", func(ctx context.Context, _ *scan.Pass, _ *scan.File) error { <-ctx.Done(); return context.Cause(ctx) }, "20ms were not enough"},
 		{"deaf", func(context.Context, *scan.Pass, *scan.File) error { time.Sleep(300 * time.Millisecond); return nil }, "20ms were not enough"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			broken := &scan.Scanner{Name: "broken", Wants: func(*scan.File) bool { return true }, File: test.file}
 			opt := scan.Options{Workers: 1, Limits: scan.Limits{FileTime: 20 * time.Millisecond}, Grace: 20 * time.Millisecond}
 			res, err := scan.Run(t.Context(), []*scan.Scanner{broken, lister()}, tree(t, many(2)), nil, opt)
@@ -133,16 +134,19 @@ func TestFailureIsANote(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(res.Notes) != 2 || !strings.Contains(res.Notes[0].Text, test.want) || res.Notes[0].Scanner != "broken" {
-				t.Errorf("notes %+v; want two of broken that speak of %q", res.Notes, test.want)
+				t.Errorf("%s: notes %+v; want two of broken that speak of %q", test.name, res.Notes, test.want)
 			}
 			if len(res.Findings) != 2 {
-				t.Errorf("%d findings of the other scanner; want 2", len(res.Findings))
+				t.Errorf("%s: %d findings of the other scanner; want 2", test.name, len(res.Findings))
 			}
+			time.Sleep(time.Second) // calls that were left behind end
 		})
 	}
 }
 
-func TestLateReportsAreDropped(t *testing.T) {
+func TestLateReportsAreDropped(t *testing.T) { synctest.Test(t, dropsLateReports) }
+
+func dropsLateReports(t *testing.T) {
 	var wg sync.WaitGroup
 	late := lister()
 	late.File = func(_ context.Context, p *scan.Pass, f *scan.File) error {

@@ -20,9 +20,9 @@ type archive struct {
 	strip int    // folders that are left out of each member's name
 
 	flight flight
-	root   *builtDir              // nil until read
-	name   atomic.Pointer[string] // "tar.gz", "zip"; nil until read
-	base   content                // what the members are parts of
+	root   atomic.Pointer[builtDir] // nil until read
+	name   atomic.Pointer[string]   // "tar.gz", "zip"; nil until read
+	base   content                  // what the members are parts of
 }
 
 // prefix names, in a note, an archive that has no path of its own.
@@ -38,12 +38,15 @@ func (a *archive) list(ctx context.Context, w *Workspace, shown string) ([]node,
 	if err := w.alive(ctx); err != nil {
 		return nil, err
 	}
+	if root := a.root.Load(); root != nil {
+		return root.nodes, nil
+	}
 	if err := a.flight.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer a.flight.leave()
-	if a.root != nil {
-		return a.root.nodes, nil
+	if root := a.root.Load(); root != nil {
+		return root.nodes, nil
 	}
 	b := &builder{w: w, ctx: ctx, archive: a, shown: shown, began: time.Now()}
 	err := b.read()
@@ -52,9 +55,9 @@ func (a *archive) list(ctx context.Context, w *Workspace, shown string) ([]node,
 		return nil, stop
 	}
 	b.finish(err)
-	a.root = &b.root
 	a.name.Store(&b.name)
-	return a.root.nodes, nil
+	a.root.Store(&b.root)
+	return b.root.nodes, nil
 }
 
 // A builder makes the folder of one archive from what its reader finds.
@@ -87,7 +90,7 @@ type outsider struct {
 type leaving struct{ name, target string }
 
 // maxLinks bounds what is remembered of them.
-const maxLinks = 10_000
+const maxLinks = 4000
 
 // maxNotes is how many notes one archive may leave about its members. The rest
 // are counted.
@@ -220,7 +223,8 @@ func (b *builder) link(raw, target string, hard bool) {
 	switch {
 	case !leaves(name, target):
 	case len(b.links) < maxLinks:
-		b.links = append(b.links, leaving{raw, target})
+		most := b.w.budget.limits.NameBytes
+		b.links = append(b.links, leaving{strings.Clone(raw[:min(len(raw), most)]), strings.Clone(target[:min(len(target), most)])})
 	default:
 		b.more++
 	}

@@ -52,7 +52,7 @@ type Limits struct {
 // Defaults let through the largest packages of the public registries.
 var Defaults = Limits{
 	Depth:     8,
-	Entries:   1_000_000,
+	Entries:   500_000,
 	Bytes:     8 << 30,
 	FileBytes: 2 << 30,
 	Ratio:     200,

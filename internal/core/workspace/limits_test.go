@@ -241,6 +241,27 @@ func TestLyingZip(t *testing.T) {
 	}
 }
 
+// Marks that some installers do not heed hide nothing.
+func TestDisguisedMembers(t *testing.T) {
+	const flags = 8 // and the method after them
+	honest := zipOf(t, member{"a", strings.Repeat("a", 5000)}, member{"b", "b"})
+	encrypted := patchZip(honest, 0, flags, 1<<0|1<<3|uint32(zip.Deflate)<<16)
+	unknown := patchZip(honest, 0, flags, 1<<3|0x1234<<16)
+	asStored := patchZip(honest, 0, flags, 1<<3)
+	for note, data := range map[string][]byte{
+		"it is marked as encrypted and is not":             encrypted,
+		"it is marked as packed by method 4660 and is not": unknown,
+		"it is marked as stored and is packed":             asStored,
+	} {
+		w := open(t, workspace.Limits{}, "x.zip", data)
+		want := map[string]string{"x.zip!/a": strings.Repeat("a", 5000), "x.zip!/b": "b"}
+		if diff := cmp.Diff(want, contents(t, w)); diff != "" {
+			t.Errorf("%s: %s", note, diff)
+		}
+		expectNotes(t, w, note, "the member and the directory disagree on how it is packed")
+	}
+}
+
 func TestUnreadableMembers(t *testing.T) {
 	var buf bytes.Buffer
 	z := zip.NewWriter(&buf)

@@ -94,29 +94,11 @@ func (h *tarHeader) name() string {
 // readTar reads a tar file to the end of its input.
 func readTar(b *builder, in tarInput) error {
 	r := tarReader{b: b, in: in}
-	for {
-		var block [blockSize]byte
-		err := in.next(&block)
-		if err == io.EOF {
-			break
-		}
-		if err == io.ErrUnexpectedEOF { // less than a block
-			if block != zeroBlock {
-				return errEnds
-			}
-			break
-		}
-		if err == nil {
-			err = r.block((*tarHeader)(&block))
-		}
-		if err != nil {
-			return err
-		}
-	}
+	err := r.read()
 	if r.stray > 0 {
 		b.note("", "%d blocks between the members are no headers", r.stray)
 	}
-	return nil
+	return err
 }
 
 // A tarReader holds what earlier headers say about the next member.
@@ -141,6 +123,26 @@ type paxRecords struct {
 	sparse         bool
 }
 
+func (r *tarReader) read() error {
+	for {
+		var h tarHeader
+		switch err := r.in.next((*[blockSize]byte)(&h)); {
+		case err == io.EOF:
+			return nil
+		case err == io.ErrUnexpectedEOF: // less than a block
+			if h == zeroBlock {
+				return nil
+			}
+			return errEnds
+		case err != nil:
+			return err
+		}
+		if err := r.block(&h); err != nil {
+			return err
+		}
+	}
+}
+
 // block handles one header and what belongs to it.
 func (r *tarReader) block(h *tarHeader) error {
 	if r.blocks++; r.blocks%1024 == 0 {
@@ -163,6 +165,9 @@ func (r *tarReader) block(h *tarHeader) error {
 	if !ok {
 		r.stray++
 		return nil
+	}
+	if h[124] == 0 && size == 0 && strings.Trim(string(h[124:136]), "\x00 ") != "" {
+		r.b.note(h.name(), "its size begins with a zero byte, which readers take for no size or pass over")
 	}
 	switch h[156] {
 	case 'x', 'X', 'g', 'L', 'K':

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"math"
@@ -270,15 +271,7 @@ func (z *zipReader) member(e *zipEntry) error {
 	if strings.HasSuffix(e.name, "/") && e.size == 0 {
 		return z.b.folder(e.name)
 	}
-	packed, readable := zipMethods[e.method]
-	switch {
-	case e.flags&zipEncrypted != 0:
-		z.b.refuse(e.name, "it is encrypted")
-		return nil
-	case e.method != 0 && !readable:
-		z.b.refuse(e.name, "zip's compression method %d is not read", e.method)
-		return nil
-	case e.mode&fs.ModeIrregular != 0:
+	if e.mode&fs.ModeIrregular != 0 {
 		z.b.refuse(e.name, "a device or pipe")
 		return nil
 	}
@@ -286,19 +279,16 @@ func (z *zipReader) member(e *zipEntry) error {
 	if limit != nil && keep == 0 {
 		return limit
 	}
-	c := content(section{z.b.archive.base, e.data, min(keep, e.packed)})
-	if e.method != 0 {
-		c = &unpacked{
-			w: z.b.w, from: section{z.b.archive.base, e.data, e.packed}, kind: packed,
-			spans: []span{{0, keep}}, check: &checksum{e.crc, keep == e.size},
-		}
-	} else if e.size != e.packed {
-		z.b.note(e.name, "stored with two sizes: %d and %d bytes", e.packed, e.size)
-		keep = min(keep, e.packed)
+	c := z.content(e, keep)
+	if c == nil {
+		return limit
 	}
 	if e.mode&fs.ModeSymlink != 0 {
 		z.link(e, c)
 		return limit
+	}
+	if s, ok := c.(section); ok {
+		keep = s.n
 	}
 	if err := z.b.file(member{name: e.name, mode: e.mode, size: keep, content: c}); err != nil {
 		return err
@@ -306,11 +296,81 @@ func (z *zipReader) member(e *zipEntry) error {
 	return limit
 }
 
+// content returns what a member holds, or nil if that cannot be read.
+func (z *zipReader) content(e *zipEntry, keep int64) content {
+	packed, readable := zipMethods[e.method]
+	switch {
+	case e.flags&zipEncrypted != 0:
+		if c := z.disguised(e, keep); c != nil {
+			z.b.note(e.name, "it is marked as encrypted and is not")
+			return c
+		}
+		z.b.refuse(e.name, "it is encrypted")
+		return nil
+	case e.method == 0 && e.size != e.packed:
+		if c := z.disguised(e, keep); c != nil {
+			z.b.note(e.name, "it is marked as stored and is packed")
+			return c
+		}
+		z.b.note(e.name, "stored with two sizes: %d and %d bytes", e.packed, e.size)
+		return z.stored(e, keep)
+	case e.method == 0:
+		return z.stored(e, keep)
+	case readable:
+		return z.unpacked(e, packed, keep)
+	}
+	if c := z.disguised(e, keep); c != nil {
+		z.b.note(e.name, "it is marked as packed by method %d and is not", e.method)
+		return c
+	}
+	z.b.refuse(e.name, "zip's compression method %d is not read", e.method)
+	return nil
+}
+
+func (z *zipReader) stored(e *zipEntry, keep int64) content {
+	return section{z.b.archive.base, e.data, min(keep, e.packed)}
+}
+
+func (z *zipReader) unpacked(e *zipEntry, k kind, keep int64) *unpacked {
+	return &unpacked{
+		w: z.b.w, from: section{z.b.archive.base, e.data, e.packed}, kind: k,
+		spans: []span{{0, keep}}, check: &checksum{e.crc, keep == e.size},
+	}
+}
+
+// disguised returns the content of a member that is marked as what it is not,
+// if its checksum proves that this is it. Some installers, Android's above all,
+// do not heed the marks, and malware counts on scanners that do.
+func (z *zipReader) disguised(e *zipEntry, keep int64) content {
+	if keep < e.size || e.size == 0 {
+		return nil
+	}
+	c := z.unpacked(e, deflateKind, keep)
+	if h, err := c.open(z.b.ctx); err == nil {
+		h.close()
+		if h.problem == "" {
+			return c
+		}
+	}
+	if e.packed != e.size {
+		return nil
+	}
+	sum := crc32.NewIEEE()
+	if _, err := io.Copy(sum, io.NewSectionReader(z.src, e.data, e.size)); err != nil || sum.Sum32() != e.crc {
+		return nil
+	}
+	return z.stored(e, keep)
+}
+
 // locate finds the packed bytes behind the local header (4.3.7), and reports
 // whether they are there.
 func (z *zipReader) locate(e *zipEntry) bool {
-	var h [zipLocalSize]byte
-	if e.off < 0 || e.packed < 0 || e.size < 0 || !readFull(z.src, h[:], e.off) || string(h[:4]) != zipLocalMagic {
+	h := make([]byte, zipLocalSize+len(e.name))
+	n := 0
+	if e.off >= 0 && e.packed >= 0 && e.size >= 0 {
+		n, _ = z.src.ReadAt(h, e.off)
+	}
+	if n < zipLocalSize || string(h[:4]) != zipLocalMagic {
 		z.b.refuse(e.name, "there is no member where the directory says")
 		return false
 	}
@@ -322,9 +382,10 @@ func (z *zipReader) locate(e *zipEntry) bool {
 		z.b.note(e.name, "%d of its %d packed bytes are missing", e.packed-there, e.packed)
 		e.packed = there
 	}
-	name := make([]byte, min(nameLen, int64(len(e.name))+1))
-	if !readFull(z.src, name, e.off+zipLocalSize) || string(name) != e.name {
-		z.b.note(e.name, "the member itself has another name: %s", brief(string(name)))
+	if string(h[zipLocalSize:n]) != e.name || nameLen != int64(len(e.name)) {
+		other := make([]byte, min(nameLen, z.src.size-e.off-zipLocalSize))
+		readFull(z.src, other, e.off+zipLocalSize)
+		z.b.note(e.name, "the member itself has another name: %s", brief(string(other)))
 	}
 	if e.flags&zipEncrypted != le.Uint16(h[6:])&zipEncrypted || e.method != le.Uint16(h[8:]) {
 		z.b.note(e.name, "the member and the directory disagree on how it is packed")
@@ -343,7 +404,7 @@ func (z *zipReader) take(e *zipEntry) (int64, error) {
 		z.b.note(e.name, "cut off after %d bytes: it cannot unpack to the %d that the directory says", keep, e.size)
 	}
 	z.packed += e.packed
-	if e.method != 0 {
+	if e.size > e.packed {
 		most := max(limits.RatioFrom, times(limits.Ratio, min(z.packed, z.src.size))) - z.kept
 		if z.packed <= z.src.size { // else members share bytes, and none has a right of its own
 			most = max(most, times(limits.Ratio, e.packed))

@@ -126,7 +126,8 @@ risky that is, with the evidence, and runs nothing of it.`,
 		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		Args:              noCommand,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags(), s.Env) },
 	}
 	root.SetOut(s.Out)
@@ -136,6 +137,18 @@ risky that is, with the evidence, and runs nothing of it.`,
 	})
 	root.AddCommand(newScan(s), newRules(s), newVersion(s), newMan(s))
 	return root
+}
+
+// noCommand refuses a word that is no command, and names those that are like it.
+func noCommand(root *cobra.Command, list []string) error {
+	if len(list) == 0 {
+		return nil
+	}
+	advice := "see `loupe --help`"
+	if like := root.SuggestionsFor(list[0]); len(like) > 0 {
+		advice = "did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return usageError{fmt.Errorf("there is no command %q; %s", list[0], advice)}
 }
 
 // fromEnvironment sets flags that were not given from LOUPE_ and their name:

@@ -45,6 +45,10 @@ func TestMain(m *testing.M) {
 //	publish NAME VERSION DIR  put a folder on a registry of the loopback
 //	code N COMMAND…           run a command that must exit with N
 func TestScripts(t *testing.T) {
+	rules, err := filepath.Abs("testdata/rules")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
@@ -53,6 +57,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(reg.server.Close)
 			env.Values["registry"] = reg
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("RULES", rules)
 			env.Setenv("npm_config_registry", reg.server.URL+"/")
 			env.Setenv("PIP_INDEX_URL", reg.server.URL+"/simple/")
 			env.Setenv("LOUPE_DATA", filepath.Join(env.WorkDir, ".data"))

@@ -33,7 +33,7 @@ import (
 //	bytes: hexadecimal constants
 //	section: {name: glob, entropy: at least, size: at least, access: rwx}
 //	format, os, arch, language, kind: names
-//	fact: signed, stripped, static, packed, overlay, executable-stack, writable-code
+//	fact: names of the table facts in match.go
 type condition struct {
 	op       operator
 	children []condition // all, any, not, atleast
@@ -207,8 +207,10 @@ func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 		return condition{op: opNot, children: []condition{child}}, err
 	case opAtLeast:
 		return c.atLeast(value, depth)
-	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opFormat, opOS, opArch, opLang, opKind, opFact:
+	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opFormat, opOS, opArch, opLang, opKind:
 		return c.named(op, node)
+	case opFact:
+		return c.fact(node)
 	case opString, opWord, opBytes:
 		return c.literalsOf(op, value)
 	case opText:
@@ -270,6 +272,18 @@ func (c *compiler) named(op operator, node map[string]any) (condition, error) {
 		}
 	}
 	return out, nil
+}
+
+// fact compiles a test of facts, which must all be known: a misspelt one would
+// never hold.
+func (c *compiler) fact(node map[string]any) (condition, error) {
+	out, err := c.named(opFact, node)
+	for name := range out.names.exact {
+		if !slices.ContainsFunc(facts, func(f fact) bool { return f.name == name }) {
+			err = errors.Join(err, fmt.Errorf("there is no fact %q", name))
+		}
+	}
+	return out, err
 }
 
 // minLiteral keeps a rule from matching by chance: shorter text occurs in any

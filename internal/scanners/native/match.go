@@ -49,8 +49,24 @@ func (s *subject) match(c *condition) (bool, []finding.Evidence) {
 		}
 		return len(distinct) >= c.n, ev
 	}
+	if test := tests[c.op]; test != nil {
+		return test(s, c.names), nil
+	}
 	ev := s.leaf(c)
 	return len(ev) > 0, ev
+}
+
+// tests are the conditions that only narrow a rule down: they prove nothing
+// about what a binary does, so they leave no evidence.
+var tests = map[operator]func(*subject, names) bool{
+	opFormat: func(s *subject, n names) bool { return n.match(string(s.bin.Format)) },
+	opOS:     func(s *subject, n names) bool { return n.match(s.bin.OS) },
+	opArch:   func(s *subject, n names) bool { return n.match(string(s.bin.Arch)) },
+	opLang:   func(s *subject, n names) bool { return n.match(s.bin.Language) },
+	opKind:   func(s *subject, n names) bool { return n.match(string(s.bin.Kind)) },
+	opFact: func(s *subject, n names) bool {
+		return slices.ContainsFunc(facts, func(f fact) bool { return n.match(f.name) && f.holds(s) })
+	},
 }
 
 // leaf returns what a condition without children finds.
@@ -76,28 +92,8 @@ func (s *subject) leaf(c *condition) []finding.Evidence {
 		return s.matchText(c)
 	case opSection:
 		return s.matchSections(c.section)
-	case opFormat:
-		return c.names.one("format", string(s.bin.Format))
-	case opOS:
-		return c.names.one("os", s.bin.OS)
-	case opArch:
-		return c.names.one("architecture", string(s.bin.Arch))
-	case opLang:
-		return c.names.one("language", s.bin.Language)
-	case opKind:
-		return c.names.one("kind", string(s.bin.Kind))
-	case opFact:
-		return s.matchFacts(c.names)
 	}
 	panic("native: no evaluation of " + string(c.op)) // the compiler lets nothing else through
-}
-
-// one returns evidence if value is in n.
-func (n names) one(kind, value string) []finding.Evidence {
-	if n.match(value) {
-		return []finding.Evidence{finding.NewEvidence(kind, value)}
-	}
-	return nil
 }
 
 // among returns the members of set that are in n, each as evidence with its
@@ -236,27 +232,19 @@ func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 	return out
 }
 
-func (s *subject) matchFacts(n names) []finding.Evidence {
-	var out []finding.Evidence
-	for _, f := range facts {
-		if n.match(f.name) && f.holds(s) {
-			out = append(out, finding.NewEvidence("fact", f.name))
-		}
-	}
-	return out
-}
-
-// facts are what a rule may ask of a binary as a whole.
-var facts = []struct {
+// A fact is what a rule may ask of a binary as a whole.
+type fact struct {
 	name  string
 	holds func(*subject) bool
-}{
+}
+
+var facts = []fact{
 	{"signed", func(s *subject) bool { return s.bin.Signed }},
 	{"stripped", func(s *subject) bool { return s.bin.Stripped }},
 	{"static", func(s *subject) bool { return s.bin.Linkage != image.Dynamic }},
 	{"overlay", func(s *subject) bool { return s.bin.Overlay.Size >= 4096 }},
 	{"writable-code", func(s *subject) bool {
-		return slices.ContainsFunc(s.bin.Segments, func(g image.Segment) bool {
+		return s.bin.Kind != image.Object && slices.ContainsFunc(s.bin.Segments, func(g image.Segment) bool {
 			return g.Access&(image.Write|image.Execute) == image.Write|image.Execute
 		})
 	}},

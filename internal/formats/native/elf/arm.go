@@ -230,7 +230,7 @@ func (w *sweepARM) arm(from, to int) {
 func (w *sweepARM) thumb(from, to int) {
 	over := false    // nothing may run on to here: the end of a function, or a call that does not return
 	conditional := 0 // instructions of an IT block that are left
-	cases := 0       // of a switch, as the last comparison has it
+	cases := to      // of a switch, as the last comparison has it; at most, if there was none
 	for i := from; i+4 <= to; i += 2 {
 		a, b := uint32(w.insn.u16(w.code[i:])), uint32(w.insn.u16(w.code[i+2:]))
 		pc := i + 4

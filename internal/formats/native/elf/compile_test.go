@@ -148,6 +148,9 @@ func TestCompiledLibraries(t *testing.T) {
 			bare := parse(t, withoutSections(data))
 			checkUser(t, m, bare)
 			compareSectionless(t, m.name, whole, bare)
+			if n := otherStubs(whole, bare); n > 0 {
+				t.Errorf("%d imports have another stub without sections", n)
+			}
 
 			view := viewOfImage(whole)
 			view.compare(t, m.name, "readelf", viewOfReadelf(output(t, tool(t, "readelf"), "-W", "-d", "--dyn-syms", "-V", b.path("libuser.so"))))

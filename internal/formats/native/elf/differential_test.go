@@ -101,6 +101,7 @@ var (
 // viewOfReadelf collects what readelf prints.
 func viewOfReadelf(text string) dynamicView {
 	var v dynamicView
+	text = strings.ReplaceAll(text, "<OS specific>: 10", "UNIQUE") // if the header does not say GNU
 	for _, m := range symbolLine.FindAllStringSubmatch(text, -1) {
 		value, typ, bind, vis, index, name, version := m[1], m[2], m[3], m[4], m[5], m[6], m[8]
 		data := typ == "OBJECT" || typ == "TLS" || typ == "COMMON"

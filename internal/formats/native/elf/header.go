@@ -39,7 +39,7 @@ const (
 	maxProgramHeaders  = 1 << 16
 	maxSectionHeaders  = 1 << 20
 	maxSectionNames    = 1 << 26 // bytes
-	extendedNumber     = 0xffff // in e_phnum and e_shstrndx: section header 0 has the true number
+	extendedNumber     = 0xffff  // in e_phnum and e_shstrndx: section header 0 has the true number
 	headerSize32       = 52
 	headerSize64       = 64
 	programSize32      = 32

@@ -72,19 +72,18 @@ type file struct {
 	extent   uint64          // end of the bytes that load commands speak of
 	cut      bool            // a note says already that the file is cut off
 
-	symtab, strtab []byte
-	symbols        []symbol // without those for debugging
-	names          *names   // of the string table
-	indirect       []byte   // indirect symbol table: 32-bit indexes of symbols
-	rebase, bind   []byte   // opcodes of LC_DYLD_INFO
-	weakBind, lazy []byte
-	trie           []byte // of exported names
-	hasTrie        bool
-	chains         []byte // LC_DYLD_CHAINED_FIXUPS
-	functionStarts []byte
-	entryOffset    uint64 // LC_MAIN
-	hasMain        bool
-	filesets       int // entries of LC_FILESET_ENTRY
+	symtab, strtab       []byte
+	symbols              []symbol // without those for debugging
+	names                *names   // of the string table
+	indirect             []byte   // indirect symbol table: 32-bit indexes of symbols
+	bind, weakBind, lazy []byte   // opcodes of LC_DYLD_INFO
+	trie                 []byte   // of exported names
+	hasTrie              bool
+	chains               []byte // LC_DYLD_CHAINED_FIXUPS
+	functionStarts       []byte
+	entryOffset          uint64 // LC_MAIN
+	hasMain              bool
+	filesets             int // entries of LC_FILESET_ENTRY
 }
 
 // parseThin reads one Mach-O file that starts at offset in the file around it.
@@ -283,13 +282,11 @@ func (f *file) linkedit(what string, c *cursor.Cursor) []byte {
 
 // dyldInfo reads the rest of struct dyld_info_command.
 func (f *file) dyldInfo(c *cursor.Cursor) {
-	for _, part := range []struct {
-		what string
-		to   *[]byte
-	}{{"rebase", &f.rebase}, {"bind", &f.bind}, {"weak bind", &f.weakBind}, {"lazy bind", &f.lazy}, {"exports trie", &f.trie}} {
-		*part.to = f.linkedit(part.what, c)
-	}
-	f.hasTrie = true
+	f.linkedit("rebase opcodes", c)
+	f.bind = f.linkedit("bind opcodes", c)
+	f.weakBind = f.linkedit("weak bind opcodes", c)
+	f.lazy = f.linkedit("lazy bind opcodes", c)
+	f.trie, f.hasTrie = f.linkedit("exports trie", c), true
 }
 
 func (f *file) platform(os string) {

@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"errors"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -22,26 +23,37 @@ func FromYAML(data []byte) ([]byte, error) {
 	}
 	var d Description
 	if err := yaml.UnmarshalWithOptions(data, &d, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("description: %w", err)
+		// The error would quote the source, and take its time.
+		return nil, errors.New("description: " + yaml.FormatError(err, false, false))
 	}
 	return Build(d)
 }
 
 // plain refuses YAML that the parser would need more than linear time or
-// memory for: aliases that multiply, and deep nesting.
+// memory for: aliases that multiply, and deep nesting, be it by brackets or by
+// many dashes or colons on a line. Indentation cannot nest deeply without
+// taking much room itself.
 func plain(data []byte) error {
-	const most = 16
-	depth := 0
+	const mostBrackets, mostOnLine = 16, 8
+	brackets, onLine, line := 0, 0, 0
 	for _, t := range lexer.Tokenize(string(data)) {
+		if t.Position.Line != line {
+			line, onLine = t.Position.Line, 0
+		}
 		switch t.Type {
-		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType:
-			return fmt.Errorf("line %d: no anchors, aliases or tags", t.Position.Line)
+		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.MappingKeyType, token.DocumentHeaderType, token.DirectiveType:
+			return fmt.Errorf("line %d: no anchors, aliases, tags, complex keys, directives or further documents", line)
 		case token.SequenceStartType, token.MappingStartType:
-			if depth++; depth > most {
-				return fmt.Errorf("line %d: nested deeper than %d", t.Position.Line, most)
-			}
+			brackets++
 		case token.SequenceEndType, token.MappingEndType:
-			depth = max(0, depth-1)
+			brackets = max(0, brackets-1)
+		case token.SequenceEntryType, token.MappingValueType:
+			if brackets == 0 {
+				onLine++
+			}
+		}
+		if brackets > mostBrackets || onLine > mostOnLine {
+			return fmt.Errorf("line %d: nested too deeply", line)
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 // sure are the top-level domains that hardly ever end anything but the name of
 // a host.
-var sure = strings.Fields(`com net org edu gov mil biz xyz su
+var sure = strings.Fields(`com net org edu gov mil biz su
 	ru cn de uk jp fr br nl eu au kr dk fi cz hu gr il ua kz hk nz mx tw vn by bg lv ee sk hr ch`)
 
 // doubtful are those that also end file names and identifiers (main.rs,
@@ -18,7 +18,7 @@ var doubtful = strings.Fields(`io co me tv cc ai sh to us in ws app dev info nam
 	live pro vip work tech fun win run email page world network digital today systems download stream click zip mov
 	gg gd ly la im is ms pw tk ml ga cf gq sx st re fm am ac id my sg th tr za il pk ph ve cl ar lol ninja rocks zone tools
 	services media news group global company center support software ltd ink moe wiki blog shop art party date review trade
-	pl ro rs lt si pt be at se no es it ca ir icu`)
+	xyz pl ro rs lt si pt be at se no es it ca ir icu`)
 
 // sourceFiles are those of them that end the names of source files and fields.
 var sourceFiles = strings.Fields(`rs py pl pm ps sh so cc mm md mk ml am in id do as is at me name info st la re`)
@@ -109,6 +109,18 @@ func gradeHost(b []byte) hostGrade {
 	return maybeHost
 }
 
+// distinct reports whether a name that is a whole text looks more like a host
+// than like a field or file: it has a hyphen or digit in its domain, or three
+// parts.
+func distinct(name []byte) bool {
+	labels := bytes.Split(name, []byte{'.'})
+	n := len(labels)
+	if slices.Contains(sourceFiles, string(labels[n-1])) {
+		return false
+	}
+	return n > 2 || bytes.ContainsAny(labels[n-2], "-0123456789")
+}
+
 func validLabel(l []byte) bool {
 	if len(l) == 0 || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
 		return false
@@ -184,7 +196,10 @@ func (s *search) host(b []byte, start, end int) {
 	case grade == noHost:
 		return
 	case grade == maybeHost && !port:
-		return
+		if !alone || !distinct(name) {
+			return
+		}
+		score -= 13
 	case next == '/': // most often a package path
 		score -= 25
 	case port:

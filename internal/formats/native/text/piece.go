@@ -95,16 +95,35 @@ func (t *Table) pieces() pieces {
 	return c.found
 }
 
-// add keeps the piece at an address if a long run holds all of it.
+// add keeps the piece at an address if a long run holds all of it, or all up
+// to the end of a line: lines are runs of their own, and each is a piece.
 func (c *collector) add(addr, size uint64) {
-	if addr < c.low || addr >= c.high || size < shortest || size > maxPiece || len(c.found) >= maxPieces {
+	if addr < c.low || addr >= c.high || size < shortest || size > maxPiece {
 		return
 	}
 	i := sort.Search(len(c.bounds), func(i int) bool { return c.bounds[i].addr > addr }) - 1
-	if i < 0 || size > c.bounds[i].end-min(addr, c.bounds[i].end) {
+	if i < 0 || addr >= c.bounds[i].end {
 		return
 	}
-	c.found = append(c.found, piece{c.bounds[i].offset + uint32(addr-c.bounds[i].addr), uint32(size)})
+	s := c.bounds[i]
+	offset := uint64(s.offset) + (addr - s.addr)
+	data := c.table.image.Data
+	for end := offset + size; offset < end; {
+		line := min(end, uint64(s.offset)+(s.end-s.addr)) - offset
+		if offset+line < end && (offset+line >= uint64(len(data)) || data[offset+line] != '\n' && data[offset+line] != '\r') {
+			return // not a text, to its end
+		}
+		if line >= shortest && len(c.found) < maxPieces {
+			c.found = append(c.found, piece{uint32(offset), uint32(line)})
+		}
+		// On with the next line, if that is a long run as well.
+		for offset += line; offset < end && (data[offset] == '\n' || data[offset] == '\r'); offset++ {
+		}
+		if i++; i == len(c.bounds) || uint64(c.bounds[i].offset) != offset {
+			return
+		}
+		s = c.bounds[i]
+	}
 }
 
 // data looks at every aligned word of the data for an address with a length

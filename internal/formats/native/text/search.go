@@ -32,6 +32,10 @@ const (
 func (s *search) texts(each func(b []byte)) {
 	t := s.table
 	cuts := t.pieces()
+	if t.Glued {
+		all := each
+		each = func(b []byte) { all(s.literal(b)) }
+	}
 	var wide []byte
 	region := -1
 	for _, p := range t.runs {
@@ -54,6 +58,21 @@ func (s *search) texts(each func(b []byte)) {
 			s.pieces(r, cuts.within(r.Offset, r.Offset+uint64(r.Size)), each)
 		}
 	}
+}
+
+// literal takes the length off that the format strings of today's Rust have in
+// front of each literal part (core::fmt::Arguments), if it is a printable byte.
+func (s *search) literal(b []byte) []byte {
+	if s.step != 1 || len(b) <= shortest {
+		return b
+	}
+	data, n := s.table.image.Data, int(b[0])
+	end := s.origin + uint64(len(b))
+	if n == len(b)-1 || n == len(b) && end < uint64(len(data)) && data[end] == '\n' {
+		s.origin++
+		return b[1:]
+	}
+	return b
 }
 
 // pieces calls each for the pieces of a run, and for what lies between them. A
@@ -168,8 +187,13 @@ func (s *search) take(k *keyword, b []byte, start, end int) {
 		for end < len(b) && isPathByte(b[end]) && end-first < longest {
 			end++
 		}
-		if k.kind == BuildPath && !buildPath(b[first:end], k.text) {
-			return
+		if k.kind == BuildPath {
+			if !buildPath(b[first:end], k.text) {
+				return
+			}
+			if dependency(b[first:end]) {
+				score = min(score, 22)
+			}
 		}
 		if isAlnum(k.text[0]) && isNameByte(before) && k.kind != BuildPath || isAlnum(k.text[len(k.text)-1]) && isNameByte(next) && k.kind == Path {
 			return // part of a longer word
@@ -282,6 +306,16 @@ func source(p []byte) bool {
 	switch string(p[i+1:]) {
 	case "c", "cc", "cpp", "cxx", "h", "hh", "hpp", "hxx", "rs", "go", "s", "S", "m", "mm", "swift", "zig", "nim", "d", "pas", "f90", "inl", "ipp", "tcc":
 		return true
+	}
+	return false
+}
+
+// dependency reports whether a source path is not of the program's own code.
+func dependency(p []byte) bool {
+	for _, part := range []string{"/registry/src/", `\registry\src\`, "/rust/deps/", "/rustc/", "/pkg/mod/", "/usr/local/go/", "/vendor/"} {
+		if bytes.Contains(p, []byte(part)) {
+			return true
+		}
 	}
 	return false
 }

@@ -22,7 +22,7 @@ func tools(m *image.Image, g *golang.Info, r *rust.Info) []string {
 	var out []string
 	add := func(tool string) {
 		if tool != "" && len(out) < maxTools && !slices.Contains(out, tool) {
-			out = append(out, tool[:min(len(tool), maxTool)])
+			out = append(out, strings.ToValidUTF8(tool[:min(len(tool), maxTool)], ""))
 		}
 	}
 	if g != nil {
