@@ -174,18 +174,30 @@ func acts(binaries []*inventory.Binary) string {
 	return "They show " + list(parts, "and") + ", and no " + list(unseen, "or") + "."
 }
 
-// installs says what runs when the package is installed.
+// installs says what runs when the package is installed, or built where there
+// is no build for a machine.
 func installs(fs []finding.Finding) string {
-	var what []string
+	var scripts []string
+	builds := false
 	for _, f := range fs {
-		if strings.HasPrefix(f.Rule, "install/") && len(f.Evidence) > 0 {
-			what = append(what, fmt.Sprintf("%q", f.Evidence[0].Value))
+		switch {
+		case strings.HasPrefix(f.Rule, "install/npm-"):
+			if script := fmt.Sprintf("%q", f.Evidence[0].Value); !slices.Contains(scripts, script) {
+				scripts = append(scripts, script)
+			}
+		case strings.HasPrefix(f.Rule, "install/python-setup"):
+			builds = true
 		}
 	}
-	if len(what) == 0 {
-		return ""
+	switch {
+	case len(scripts) > 3:
+		return fmt.Sprintf("Installing it runs %s and %d more scripts.", strings.Join(scripts[:3], ", "), len(scripts)-3)
+	case len(scripts) > 0:
+		return "Installing it runs " + list(scripts, "and") + "."
+	case builds:
+		return "Where no wheel fits, installing it runs its setup.py."
 	}
-	return "Installing it runs " + list(what[:min(3, len(what))], "and") + "."
+	return ""
 }
 
 // behaviors splits the six into those that were detected and the words for
@@ -233,13 +245,13 @@ func lowerFirst(s string) string {
 	return strings.ToLower(s[:min(1, len(s))]) + s[min(1, len(s)):]
 }
 
-// Bytes returns a size in the unit that people would choose: "191 KB".
+// Bytes returns a size in the unit that people would choose: "191 kB".
 func Bytes(n int64) string {
 	switch {
 	case n < 1000:
 		return fmt.Sprintf("%d bytes", n)
 	case n < 1_000_000:
-		return fmt.Sprintf("%.0f KB", float64(n)/1e3)
+		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
 	case n < 1_000_000_000:
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	}

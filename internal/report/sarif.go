@@ -180,7 +180,7 @@ func newSARIF(r *Report) sarifLog {
 	if !r.StartedAt.IsZero() {
 		call.StartTime = stamp(r.StartedAt)
 	}
-	if !r.CompletedAt.IsZero() {
+	if !r.CompletedAt.IsZero() && !r.CompletedAt.Before(r.StartedAt) {
 		call.EndTime = stamp(r.CompletedAt)
 	}
 	for _, n := range r.Notes {
@@ -242,6 +242,9 @@ func newSARIFRule(rl *rule.Rule) sarifRule {
 			SecuritySeverity: securitySeverity(rl.Severity),
 		},
 	}
+	if s.Name == s.ID { // a name says more than the id, or nothing
+		s.Name = ""
+	}
 	for _, ref := range rl.References {
 		if u := webURL(ref); u != "" {
 			s.HelpURI = u
@@ -250,6 +253,8 @@ func newSARIFRule(rl *rule.Rule) sarifRule {
 	}
 	return s
 }
+
+var technique = regexp.MustCompile(`^T[0-9]{4}(?:\.[0-9]{3})?$`)
 
 // maxTags is how many tags of a rule GitHub takes.
 const maxTags = 20
@@ -262,7 +267,7 @@ func sarifTags(rl *rule.Rule) []string {
 		}
 	}
 	for _, id := range rl.Attack {
-		if id != "" {
+		if technique.MatchString(id) {
 			tags = append(tags, "external/attack/"+id)
 		}
 	}

@@ -127,7 +127,7 @@ func TestSARIFIsCutAtTheWorst(t *testing.T) {
 // multitool returns the path of Microsoft's SARIF validator.
 func multitool(t *testing.T) string {
 	t.Helper()
-	for _, name := range []string{os.Getenv("LOUPE_SARIF_MULTITOOL"), "Sarif.Multitool", "sarif-multitool", "sarif"} {
+	for _, name := range []string{os.Getenv("LOUPE_SARIF_MULTITOOL"), "Sarif.Multitool", "sarif-multitool"} {
 		if path, err := exec.LookPath(cmp.Or(name, "Sarif.Multitool")); err == nil {
 			return path
 		}

@@ -160,7 +160,7 @@ func openFile(ctx context.Context, req Request, name string) (o *Opened, err err
 	if unpack {
 		err = o.Workspace.MountArchive(at, base, f, size, f, strip)
 	} else {
-		part.Path = base
+		part.Path = base + "!"
 		err = o.Workspace.MountFile(at, base, f, size, f)
 	}
 	if err != nil {

@@ -36,7 +36,8 @@ const (
 	atOnce = 4
 )
 
-// A fetcher gets documents and files from registries for one target.
+// A fetcher gets documents and files from registries for one target. What it
+// trusts on the word of a registry it trusts alone.
 type fetcher struct {
 	egress   *egress.Client
 	cache    *cache
@@ -49,7 +50,7 @@ type fetcher struct {
 }
 
 func newFetcher(req Request) *fetcher {
-	return &fetcher{egress: req.Egress, cache: openCache(req.CacheDir), tempDir: req.TempDir, progress: req.Progress}
+	return &fetcher{egress: req.Egress.Branch(), cache: openCache(req.CacheDir), tempDir: req.TempDir, progress: req.Progress}
 }
 
 // close ends the readers of all files that were fetched.
@@ -60,6 +61,7 @@ func (f *fetcher) close() {
 		b.close()
 	}
 	f.blobs = nil
+	f.egress.Close()
 	f.cache.close()
 	f.cache = nil
 }

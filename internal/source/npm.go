@@ -85,10 +85,9 @@ func openNPM(ctx context.Context, req Request) (opened *Opened, err error) {
 		return nil, fault.New(fault.Corrupt, "the registry lists the version %q of %q, which is none", version, name).Try("name another version")
 	}
 	part := npmPart(o.Target.PURL(), "", m, b)
-	o.Digest = part.Digest
 	o.Release = m.release(name, version)
 	o.Release.Published = published
-	o.Release.Parts = []inventory.Part{part}
+	o.add(part, b)
 	if m.Deprecated != "" {
 		o.note("", "the package is deprecated: %s", oneLine(string(m.Deprecated)))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -76,13 +77,9 @@ func TestNPM(t *testing.T) {
 
 // versionsTarball returns what the fake registry serves as a tarball.
 func (s *server) versionsTarball(name, version string) []byte {
-	resp, err := http.Get(strings.Replace(s.URL, "registry.example", "127.0.0.1", 1) + "/" + name + "/-/" + name + "-" + version + ".tgz")
-	if err != nil {
-		panic(err)
-	}
-	defer resp.Body.Close()
-	data, _ := io.ReadAll(resp.Body)
-	return data
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/"+name+"/-/"+name+"-"+version+".tgz", nil))
+	return w.Body.Bytes()
 }
 
 func TestNPMVersions(t *testing.T) {

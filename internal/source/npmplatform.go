@@ -244,7 +244,7 @@ func (c *npmClient) mountPlatforms(ctx context.Context, o *Opened, found []candi
 		if !b.checked {
 			o.note(f.dir, "not verified: the registry gives no hash for %s", part.Filename)
 		}
-		o.Release.Parts = append(o.Release.Parts, part)
+		o.add(part, b)
 		if err := o.mountArchive(part, b, npmStrip); err != nil {
 			o.note(f.dir, "not looked at: %v", err)
 		}

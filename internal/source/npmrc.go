@@ -36,7 +36,7 @@ type npmSettings struct {
 // credentials are found for a URL. Its own loader is not used: it expands $VAR
 // where npm takes only ${VAR}, stops at a line without "=", ignores the global
 // file in its usual place, and lowers the case of credentials in the
-// environment, which then are not found.
+// environment, which then are not found. No setting turns certificates off.
 func loadNPMSettings(projectDir string) npmSettings {
 	env := npmEnvironment()
 	builtin := readNpmrc(builtinNpmrc())

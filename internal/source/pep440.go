@@ -146,11 +146,11 @@ func parsePySpecifier(s string) (pySpecifier, error) {
 	return all, nil
 }
 
-// pre reports whether the specifier itself speaks of pre-releases, which
-// lets them in.
+// pre reports whether the specifier itself speaks of pre-releases, which lets
+// them in; that one is excluded or a bound that is not within does not count.
 func (s pySpecifier) pre() bool {
 	for _, c := range s {
-		if c.version.pre && c.op != "!=" {
+		if c.version.pre && c.op != "!=" && c.op != "<" && c.op != ">" {
 			return true
 		}
 	}

@@ -3,9 +3,7 @@ package source
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -286,7 +284,6 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 	}
 	total = 0
 	var left error
-	lines := sha256.New()
 	err := inOrder(ctx, len(within), atOnce, func(ctx context.Context, i int) (fetched, error) {
 		b, err := fetchFile(ctx, o.fetcher, settings, within[i])
 		// Above the cap by itself, or not kept for a run without the network.
@@ -317,9 +314,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 			o.note(d.name, "not looked at: %v", err)
 			return true
 		}
-		o.Release.Parts = append(o.Release.Parts, part)
-		fmt.Fprintf(lines, "%s-%x %s\n", b.algorithm, b.sum, d.name)
-		o.Digest = part.Digest
+		o.add(part, b)
 		return true
 	})
 	if err != nil {
@@ -328,9 +323,6 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 	if len(o.Release.Parts) == 0 {
 		return cmp.Or(left, error(fault.New(fault.Invalid, "the files of %s are larger than the cap of %d MiB", o.Target.Short(), maxFetched>>20).
 			Try("download one and scan it from disk")))
-	}
-	if len(o.Release.Parts) > 1 {
-		o.Digest = hexDigest("sha256", lines.Sum(nil))
 	}
 	if len(out) > 0 {
 		o.note("", "not looked at: %d files beyond the caps of %d and %d MiB: %s", len(out), maxParts, maxFetched>>20, strings.Join(out, ", "))

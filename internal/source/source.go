@@ -7,10 +7,12 @@ package source
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/fault"
@@ -50,13 +52,14 @@ type Opened struct {
 	Target    target.Target // as asked for, with the version that was found
 	Workspace *workspace.Workspace
 	Release   *inventory.Release // nil if the target is no published package
-	Digest    string             // of the file, or of all files of the release; empty for a folder
+	Digest    string             // of the file, or of all files of the release together; empty for a folder
 
 	// Notes are about getting the target; those about unpacking it are the
 	// workspace's.
 	Notes []finding.Note
 
 	fetcher *fetcher
+	sums    []string // of the parts: algorithm, hash and file name
 }
 
 // Open gets a target from the first source that takes it. Errors are meant for
@@ -101,6 +104,17 @@ func (o *Opened) Close() error {
 
 func (o *Opened) note(path, format string, args ...any) {
 	o.Notes = append(o.Notes, finding.Note{Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// add records a part of the release, and what its bytes are, verified or not.
+func (o *Opened) add(part inventory.Part, b *blob) {
+	o.Release.Parts = append(o.Release.Parts, part)
+	o.sums = append(o.sums, hexDigest(b.algorithm, b.sum)+" "+part.Filename+"\n")
+	o.Digest = part.Digest
+	if len(o.sums) > 1 || part.Digest == "" {
+		all := sha256.Sum256([]byte(strings.Join(o.sums, "")))
+		o.Digest = hexDigest("sha256", all[:])
+	}
 }
 
 // mountArchive shows the members of a part's archive at its path, without the

@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -53,10 +54,11 @@ type Client struct {
 	agent string
 	proxy func(*url.URL) (*url.URL, error)
 
+	slots *slots
+
 	mu            sync.Mutex
-	open, guarded *http.Transport  // to trusted origins and through proxies; to all others
-	trusted       map[string]bool  // by origin
-	slots         map[string]*slot // by host
+	open, guarded *http.Transport // to trusted origins and through proxies; to all others
+	trusted       map[string]bool // by origin
 	roots         *x509.CertPool
 	added         map[[sha256.Size]byte]bool // to roots
 }
@@ -77,18 +79,45 @@ func New(opts Options) *Client {
 		opts:    opts,
 		agent:   "loupe/" + cmp.Or(opts.Version, "dev"),
 		proxy:   httpproxy.FromEnvironment().ProxyFunc(),
+		slots:   &slots{byHost: map[string]*slot{}},
 		trusted: map[string]bool{},
-		slots:   map[string]*slot{},
 		added:   map[[sha256.Size]byte]bool{},
 	}
 	var err error
 	if c.roots, err = x509.SystemCertPool(); err != nil {
 		c.roots = x509.NewCertPool() // every https request will say that it is not trusted
 	}
+	return c.ready()
+}
+
+// ready makes what sends the requests of c.
+func (c *Client) ready() *Client {
 	c.buildTransports()
 	c.get = &http.Client{Transport: c, CheckRedirect: c.checkRedirect}
-	c.http = &http.Client{Transport: c, CheckRedirect: c.checkRedirect, Timeout: opts.Timeout}
+	c.http = &http.Client{Transport: c, CheckRedirect: c.checkRedirect, Timeout: c.opts.Timeout}
 	return c
+}
+
+// Branch returns a client that trusts what c trusts now, and whose own Trust
+// and TrustCertificates concern nobody else: what one target's registry names
+// must not open a door for what another target asks. Both count requests to a
+// host together. Close the branch after use.
+func (c *Client) Branch() *Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := &Client{
+		opts: c.opts, agent: c.agent, proxy: c.proxy, slots: c.slots,
+		trusted: maps.Clone(c.trusted), roots: c.roots, added: maps.Clone(c.added),
+	}
+	return b.ready()
+}
+
+// Close lets go of idle connections. The client can still be used.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open.CloseIdleConnections()
+	c.guarded.CloseIdleConnections()
 }
 
 // HTTPClient returns an http.Client with all the rules of c but without
@@ -139,6 +168,8 @@ func (c *Client) TrustCertificates(pem []byte) error {
 		return fmt.Errorf("egress: no PEM certificate in %d bytes", len(pem))
 	}
 	c.roots = roots
+	c.open.CloseIdleConnections()
+	c.guarded.CloseIdleConnections()
 	c.buildTransports()
 	return nil
 }

@@ -207,6 +207,41 @@ func TestRedirectDowngrade(t *testing.T) {
 	oneSentence(t, err, fault.Forbidden, "redirects from https to http, which is refused")
 }
 
+// A registry that moves its visitors to https stays trusted.
+func TestRedirectUpgrade(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "safe") }))
+	defer s.Close()
+	plain := serve(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, s.URL, 301) })
+	c := client(t, egress.Options{}, plain)
+	if err := c.TrustCertificates(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Get(t.Context(), plain, nil, 0); err != nil || string(got.Body) != "safe" {
+		t.Errorf("Get = %v, %v", got, err)
+	}
+}
+
+func TestBranch(t *testing.T) {
+	u := serve(t, "internal.example", func(w http.ResponseWriter, r *http.Request) {})
+	trunk := client(t, egress.Options{})
+	branch := trunk.Branch()
+	defer branch.Close()
+	if err := branch.Trust(u); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := branch.Get(t.Context(), u, nil, 0); err != nil {
+		t.Errorf("the branch does not trust: %v", err)
+	}
+	for _, other := range []*egress.Client{trunk, trunk.Branch()} {
+		if _, err := other.Get(t.Context(), u, nil, 0); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("the trust of a branch concerns others: %v", err)
+		}
+	}
+	if _, err := branch.Branch().Get(t.Context(), u, nil, 0); err != nil {
+		t.Errorf("a branch of the branch does not trust: %v", err)
+	}
+}
+
 func TestCertificate(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.Config.ErrorLog = nil

@@ -22,7 +22,7 @@ func (c *Client) checkRedirect(next *http.Request, via []*http.Request) error {
 			Try("ask its operator to serve the file over https")
 	}
 	// A registry that moves its visitors to https is the same registry.
-	if c.isTrusted(last.URL) && hostname(next.URL) == hostname(last.URL) && next.URL.Scheme == "https" && next.URL.Port() == "" {
+	if c.isTrusted(last.URL) && hostname(next.URL) == hostname(last.URL) && next.URL.Scheme == "https" {
 		c.trust(next.URL)
 	}
 	next.Header.Del("Referer") // it would tell one host the paths of another

@@ -97,6 +97,12 @@ func (c *Client) route(req *http.Request) (*http.Transport, error) {
 	return open, nil
 }
 
+// slots holds what counts the requests to each host.
+type slots struct {
+	mu     sync.Mutex
+	byHost map[string]*slot
+}
+
 // A slot counts the requests to one host.
 type slot struct {
 	tokens chan struct{}
@@ -106,19 +112,19 @@ type slot struct {
 // acquire waits until there may be one more request to host, and returns what
 // ends it.
 func (c *Client) acquire(ctx context.Context, host string) (release func(), err error) {
-	c.mu.Lock()
-	s := c.slots[host]
+	c.slots.mu.Lock()
+	s := c.slots.byHost[host]
 	if s == nil {
 		s = &slot{tokens: make(chan struct{}, c.opts.PerHost)}
-		c.slots[host] = s
+		c.slots.byHost[host] = s
 	}
 	s.users++
-	c.mu.Unlock()
+	c.slots.mu.Unlock()
 	leave := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		c.slots.mu.Lock()
+		defer c.slots.mu.Unlock()
 		if s.users--; s.users == 0 {
-			delete(c.slots, host)
+			delete(c.slots.byHost, host)
 		}
 	}
 	select {

@@ -204,7 +204,8 @@ func patchZip(data []byte, nth, field int, value uint32) []byte {
 	return data
 }
 
-const zipSize, zipPacked, zipOffset = 24, 20, 42
+// Fields of a record; the method follows the flags.
+const zipFlags, zipSize, zipOffset = 8, 24, 42
 
 func TestLyingZip(t *testing.T) {
 	honest := zipOf(t, member{"a", strings.Repeat("a", 5000)}, member{"b", "b"})
@@ -243,11 +244,10 @@ func TestLyingZip(t *testing.T) {
 
 // Marks that some installers do not heed hide nothing.
 func TestDisguisedMembers(t *testing.T) {
-	const flags = 8 // and the method after them
 	honest := zipOf(t, member{"a", strings.Repeat("a", 5000)}, member{"b", "b"})
-	encrypted := patchZip(honest, 0, flags, 1<<0|1<<3|uint32(zip.Deflate)<<16)
-	unknown := patchZip(honest, 0, flags, 1<<3|0x1234<<16)
-	asStored := patchZip(honest, 0, flags, 1<<3)
+	encrypted := patchZip(honest, 0, zipFlags, 1<<0|1<<3|uint32(zip.Deflate)<<16)
+	unknown := patchZip(honest, 0, zipFlags, 1<<3|0x1234<<16)
+	asStored := patchZip(honest, 0, zipFlags, 1<<3)
 	for note, data := range map[string][]byte{
 		"it is marked as encrypted and is not":             encrypted,
 		"it is marked as packed by method 4660 and is not": unknown,
@@ -310,6 +310,28 @@ func TestUnreadableMembers(t *testing.T) {
 	expectNotes(t, w, "x.tar!/a/hard-out: not looked at: a link", "x.tar!/null: not looked at: a device", "x.tar!/out: not looked at: a link", "x.tar!/pipe: not looked at: a device")
 }
 
+// What asks for too much memory is refused before it gets it.
+func TestWindows(t *testing.T) {
+	huge := xzOf(t, []byte("hello\n"))
+	i := bytes.Index(huge[12:], []byte("\x21\x01")) + 12 // the filter and the size of its properties
+	huge[i+2] = 40                                       // 4 GB
+	huge = repairXZ(huge)
+	// Here the index tells that far less is needed.
+	w := open(t, workspace.Limits{}, "x.xz", huge)
+	if got := contents(t, w)["x.xz!/x"]; got != "hello\n" {
+		t.Errorf("%q", got)
+	}
+	expectNotes(t, w)
+	// Here it is not found.
+	w = open(t, workspace.Limits{}, "x.xz", append(huge, 0, 0, 0, 0))
+	contents(t, w)
+	expectNotes(t, w, "x.xz: not looked at to the end: it needs 4096 MB of memory, more than 128")
+	// RFC 8878, 3.1.1.1.2: a window of 2 GB
+	w = open(t, workspace.Limits{}, "x.zst", []byte("\x28\xb5\x2f\xfd\x00\xa8\x09\x00\x00x"))
+	contents(t, w)
+	expectNotes(t, w, "x.zst: not looked at to the end: window size exceeded")
+}
+
 // cancelling is a file that cancels a context once it has been read far enough.
 type cancelling struct {
 	data   []byte
@@ -328,9 +350,9 @@ func (c *cancelling) ReadAt(p []byte, off int64) (int, error) {
 // Cancelling is heeded in the midst of one huge member, and is not remembered
 // as a property of the archive.
 func TestCancel(t *testing.T) {
-	zeros := make([]byte, 96<<20)
+	big := []byte(noise(4 << 20))
 	limits := workspace.Limits{Ratio: 1 << 40, Memory: 1 << 20}
-	for name, data := range map[string][]byte{"x.gz": gzipOf(t, zeros), "x.zip": zipOf(t, member{"x", string(zeros)})} {
+	for name, data := range map[string][]byte{"x.gz": gzipOf(t, big), "x.zip": zipOf(t, member{"x", string(big)})} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		src := &cancelling{data: data, after: int64(len(data)), cancel: cancel}
@@ -353,13 +375,13 @@ func TestCancel(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want that it was cancelled", name, err)
 		}
-		if src.last > 40_000 {
+		if src.last > 1<<20 {
 			t.Errorf("%s: read until byte %d of %d", name, src.last, len(data))
 		}
 		src.after = int64(len(data))
 		must(t, w.Walk(t.Context(), func(e workspace.Entry) error {
-			if e.Depth == 1 && len(read(t, e)) != len(zeros) {
-				t.Errorf("%s: after the cancelled attempt the member is incomplete", name)
+			if e.Depth == 1 && !bytes.Equal(read(t, e), big) {
+				t.Errorf("%s: after the cancelled attempt the member is not whole", name)
 			}
 			return nil
 		}))

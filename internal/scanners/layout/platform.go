@@ -33,7 +33,8 @@ var osWords = map[string]string{
 var archWords = map[string]string{
 	"x64": "x86_64", "amd64": "x86_64", "x86_64": "x86_64", "ia32": "x86", "x86": "x86", "i386": "x86", "i586": "x86", "i686": "x86", "386": "x86",
 	"arm64": "aarch64", "aarch64": "aarch64", "armv7": "arm", "armv7l": "arm", "armv6": "arm", "armhf": "arm", "armv7hf": "arm", "arm": "arm",
-	"riscv64": "riscv64", "riscv64gc": "riscv64", "ppc64le": "ppc64le", "ppc64": "ppc64", "s390x": "s390x", "loong64": "loongarch64",
+	"riscv64": "riscv64", "riscv64gc": "riscv64", "ppc64le": "ppc64le", "powerpc64le": "ppc64le", "ppc64": "ppc64", "s390x": "s390x", "loong64": "loongarch64", "loongarch64": "loongarch64",
+	"mips64el": "mips64", "mips64": "mips64", "mipsel": "mips", "mips": "mips",
 	"wasm32": "wasm32",
 }
 
@@ -84,6 +85,10 @@ var formats = map[string]string{
 	"darwin": "Mach-O", "ios": "Mach-O", "windows": "PE",
 }
 
+// alsoFits are instruction sets that pass for another: 64-bit Windows runs
+// 32-bit programs, and Node.js calls both byte orders of POWER ppc64.
+var alsoFits = [][2]string{{"x86", "x86_64"}, {"ppc64le", "ppc64"}}
+
 // fits reports whether a binary is for one of the systems and instruction sets
 // that a name says. WebAssembly runs everywhere, and a universal file may hold
 // more than its folder promises.
@@ -94,6 +99,6 @@ func (p platform) fits(b *inventory.Binary) bool {
 	if !slices.ContainsFunc(p.oses, func(os string) bool { return formats[os] == b.Format }) {
 		return false
 	}
-	return len(p.archs) == 0 || slices.Contains(p.archs, b.Arch) || b.Offset > 0 || b.Format == "Mach-O" ||
-		b.Arch == "x86" && slices.Contains(p.archs, "x86_64") && b.Format == "PE"
+	return len(p.archs) == 0 || slices.Contains(p.archs, b.Arch) || b.Format == "Mach-O" ||
+		slices.ContainsFunc(alsoFits, func(pair [2]string) bool { return pair[0] == b.Arch && slices.Contains(p.archs, pair[1]) })
 }

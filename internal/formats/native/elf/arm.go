@@ -16,7 +16,11 @@ func (f *file) gatherARM() ([]image.Function, string) {
 	if !f.m.Stripped {
 		return order(list), "exidx+symbols"
 	}
-	text := f.code.without(f.stubTables()).without(f.stubRun())
+	stubs := f.stubTables()
+	if len(stubs) == 0 {
+		stubs = f.stubRun()
+	}
+	text := f.code.without(stubs)
 	list = order(append(list, f.pointedARM(text)...))
 	return order(append(list, f.calledARM(text, list)...)), "exidx+symbols+calls"
 }
@@ -101,10 +105,10 @@ func (f *file) calledARM(text ranges, known []image.Function) []image.Function {
 	return list
 }
 
-// stubRun is where the stubs of imports stand, with what leads to them: a
+// stubRun is where the stubs that were found stand, with what leads to them: a
 // common head before them, and a way in from Thumb code before each.
 func (f *file) stubRun() ranges {
-	const head, long = 32, 16 // bytes
+	const head, long = 32, 12 // bytes
 	var r ranges
 	add := func(stub uint64) {
 		if stub > head {

@@ -391,6 +391,25 @@ func (c *crafted) dynamic(libraries []string, entries ...uint64) {
 	c.cover(2)
 }
 
+// TestTruncated cuts a file off at every place: what is left is read, and a
+// note says that there was more.
+func TestTruncated(t *testing.T) {
+	for _, l := range layouts {
+		c := craft(l.wide, l.big, 3, 62)
+		c.add(".text", 1, 6, make([]byte, 32))
+		c.dynamic([]string{"libc.so.6"})
+		data := c.bytes(false)
+		for n := 6; n < len(data); n++ {
+			if m := parse(t, data[:n]); len(m.Notes) == 0 {
+				t.Errorf("%+v: %d of %d bytes: no note", l, n, len(data))
+			}
+		}
+		if m := parse(t, data); len(m.Notes) != 0 {
+			t.Errorf("%+v: whole file: notes %q", l, m.Notes)
+		}
+	}
+}
+
 func TestOverlay(t *testing.T) {
 	for _, l := range layouts {
 		c := craft(l.wide, l.big, 2, 62)

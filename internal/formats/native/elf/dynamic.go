@@ -17,16 +17,13 @@ const (
 	tagSymtab        = 6
 	tagRela          = 7
 	tagRelaSz        = 8
-	tagRelaEnt       = 9
 	tagStrSz         = 10
-	tagSymEnt        = 11
 	tagInit          = 12
 	tagFini          = 13
 	tagSoname        = 14
 	tagRpath         = 15
 	tagRel           = 17
 	tagRelSz         = 18
-	tagRelEnt        = 19
 	tagPltRel        = 20
 	tagJmpRel        = 23
 	tagInitArray     = 25

@@ -20,7 +20,6 @@ const (
 	encPCRel    = 0x10
 	encTextRel  = 0x20
 	encDataRel  = 0x30
-	encFuncRel  = 0x40
 	encAligned  = 0x50
 	encIndirect = 0x80
 	encOmit     = 0xff

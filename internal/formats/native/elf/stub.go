@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// findStubs finds the jumps through slots that calls of other files go to, and
-// calls of functions that other files may offer instead: the
-// procedure linkage table in its many shapes. Where sections are named, only
-// those of such tables are looked at; otherwise all code is.
+// findStubs finds the jumps through slots that calls of imports go to, and calls
+// of functions that another file may offer first: the procedure linkage table
+// in its many shapes. Where there are sections of such tables, only those are
+// looked at; otherwise all code is.
 func (f *file) findStubs() {
 	find := f.stubFinder()
 	if find == nil || len(f.slots) == 0 {
@@ -54,8 +54,8 @@ func (f *file) stubTables() ranges {
 	return r.merge()
 }
 
-// scan returns the bytes of a range that is gone through, as often as there are
-// bytes in the file: segments may show the same ones at many addresses.
+// scan returns the bytes of a range, to be gone through. Segments may show the
+// same ones at many addresses, so that the file sets a limit to their sum.
 func (f *file) scan(s span) []byte {
 	code := f.m.At(s.lo)
 	n := min(uint64(len(code)), s.hi-s.lo)

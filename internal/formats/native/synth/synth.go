@@ -283,7 +283,7 @@ func (d *Description) check() error {
 func (d *Description) checkNames() error {
 	var errs []error
 	name := func(field, s string) {
-		if s == "" || len(s) > maxName || strings.IndexByte(s, 0) >= 0 {
+		if (s == "" || len(s) > maxName || strings.IndexByte(s, 0) >= 0) && len(errs) < 10 {
 			errs = append(errs, fmt.Errorf("%s: %.40q is no name", field, s))
 		}
 	}

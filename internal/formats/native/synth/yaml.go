@@ -1,8 +1,8 @@
 package synth
 
 import (
-	"errors"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,28 +31,28 @@ func FromYAML(data []byte) ([]byte, error) {
 
 // plain refuses YAML that the parser would need more than linear time or
 // memory for: aliases that multiply, and deep nesting, be it by brackets or by
-// many dashes or colons on a line. Indentation cannot nest deeply without
+// many dashes or colons in a row. Indentation cannot nest deeply without
 // taking much room itself.
 func plain(data []byte) error {
-	const mostBrackets, mostOnLine = 16, 8
-	brackets, onLine, line := 0, 0, 0
+	const mostBrackets, mostInRow = 16, 8
+	brackets, inRow, line := 0, 0, 0
 	for _, t := range lexer.Tokenize(string(data)) {
 		if t.Position.Line != line {
-			line, onLine = t.Position.Line, 0
+			line, inRow = t.Position.Line, 0
 		}
 		switch t.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.MappingKeyType, token.DocumentHeaderType, token.DirectiveType:
 			return fmt.Errorf("line %d: no anchors, aliases, tags, complex keys, directives or further documents", line)
 		case token.SequenceStartType, token.MappingStartType:
-			brackets++
+			brackets, inRow = brackets+1, 0
 		case token.SequenceEndType, token.MappingEndType:
 			brackets = max(0, brackets-1)
+		case token.CollectEntryType:
+			inRow = 0
 		case token.SequenceEntryType, token.MappingValueType:
-			if brackets == 0 {
-				onLine++
-			}
+			inRow++
 		}
-		if brackets > mostBrackets || onLine > mostOnLine {
+		if brackets > mostBrackets || inRow > mostInRow {
 			return fmt.Errorf("line %d: nested too deeply", line)
 		}
 	}

@@ -1,0 +1,22 @@
+package layout_test
+
+import (
+	"testing"
+
+	"github.com/loupe-sec/loupe/internal/core/ruletest"
+	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/formats/native/synth"
+	"github.com/loupe-sec/loupe/internal/scanners/layout"
+	"github.com/loupe-sec/loupe/internal/scanners/native"
+)
+
+func TestRules(t *testing.T) {
+	makers := map[string]ruletest.Maker{".binary": synth.FromYAML, ".archive": ruletest.Archive}
+	wrong, err := ruletest.Check(t.Context(), t.TempDir(), []*scan.Scanner{native.Scanner, layout.Scanner}, layout.Scanner.Rules, makers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
