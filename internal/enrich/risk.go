@@ -26,8 +26,7 @@ var weights = map[finding.Severity]weight{
 	finding.Info:     {1, 5},
 }
 
-// nativeCode is what native code adds by itself: nobody reads it before it
-// runs.
+// nativeCode is what native code adds by itself: it cannot be read like source.
 const nativeCode = 2
 
 // score adds up the findings of one binary, or of a whole target. Each rule
@@ -35,7 +34,7 @@ const nativeCode = 2
 func score(binaries int, fs []finding.Finding) finding.Risk {
 	var terms []finding.Term
 	if binaries > 0 {
-		terms = append(terms, finding.Term{Points: nativeCode, Reason: count(binaries, "native binary", "native binaries") + " that nobody reads before they run"})
+		terms = append(terms, finding.Term{Points: nativeCode, Reason: count(binaries, "native binary", "native binaries") + ", which cannot be read like source"})
 	}
 	for _, sev := range finding.Severities() {
 		left := weights[sev].most

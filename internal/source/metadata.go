@@ -1,7 +1,6 @@
 package source
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"io"
@@ -80,29 +79,33 @@ func (h coreMetadata) get(name string) string {
 // passed over.
 func parseCoreMetadata(data []byte) coreMetadata {
 	h := coreMetadata{}
-	last := ""
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxMetadata)
-	for lines.Scan() {
-		line := strings.ToValidUTF8(strings.TrimRight(lines.Text(), "\r"), "�")
+	name := ""
+	var value strings.Builder
+	keep := func() {
+		if name != "" {
+			h[name] = append(h[name], value.String())
+		}
+		name = ""
+		value.Reset()
+	}
+	for line := range strings.Lines(strings.ToValidUTF8(string(data), "�")) {
+		line = strings.TrimRight(line, "\r\n")
 		if line == "" {
 			break
 		}
 		if line[0] == ' ' || line[0] == '\t' {
-			// The bound keeps hostile folding from being copied line by line.
-			if v := h[last]; last != "" && len(v[len(v)-1]) < maxField {
-				v[len(v)-1] += "\n" + strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "|"))
+			if value.Len() < maxField {
+				value.WriteString("\n" + strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "|")))
 			}
 			continue
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok {
-			last = ""
-			continue
+		keep()
+		if field, text, ok := strings.Cut(line, ":"); ok {
+			name = strings.ToLower(strings.TrimSpace(field))
+			value.WriteString(strings.TrimSpace(text))
 		}
-		last = strings.ToLower(strings.TrimSpace(name))
-		h[last] = append(h[last], strings.TrimSpace(value))
 	}
+	keep()
 	return h
 }
 
@@ -161,7 +164,7 @@ func (h coreMetadata) license() string {
 	for _, c := range h["classifier"] {
 		if rest, ok := strings.CutPrefix(c, "License ::"); ok {
 			parts := strings.Split(rest, "::")
-			if name := strings.TrimSpace(parts[len(parts)-1]); name != "OSI Approved" {
+			if name := strings.TrimSpace(parts[len(parts)-1]); name != "OSI Approved" && len(all) < 32 {
 				all = append(all, name)
 			}
 		}

@@ -18,6 +18,9 @@ import (
 // maxCandidates bounds how many optional dependencies are asked about.
 const maxCandidates = 128
 
+// maxSpec bounds a version range in bytes, as the target package does.
+const maxSpec = 256
+
 // A candidate is an optional dependency that may be a platform package.
 type candidate struct {
 	installed string // the name that it is installed under
@@ -114,7 +117,7 @@ func (c *npmClient) resolve(ctx context.Context, o *Opened, parent string, m *ma
 			f.name, f.spec = t.Name, t.Version
 		}
 		_, nameErr := target.NewPackage(target.NPM, installed, "")
-		if nameErr != nil || strings.Contains(f.spec, "/") || strings.Contains(f.spec, ":") {
+		if nameErr != nil || len(f.spec) > maxSpec || strings.Contains(f.spec, "/") || strings.Contains(f.spec, ":") {
 			o.note("", "not looked at: the optional dependency %s, which is no package of a registry", oneLine(installed))
 			continue
 		}
@@ -131,7 +134,7 @@ func (c *npmClient) resolve(ctx context.Context, o *Opened, parent string, m *ma
 		all = all[:maxCandidates]
 	}
 	var found []candidate
-	var missing []string
+	var missing, others []string
 	err := inOrder(ctx, len(all), 2*atOnce, func(ctx context.Context, i int) (candidate, error) {
 		f, err := c.ask(ctx, all[i])
 		if c.egress.Offline() && fault.Is(err, fault.Unavailable) {
@@ -148,9 +151,14 @@ func (c *npmClient) resolve(ctx context.Context, o *Opened, parent string, m *ma
 				f.dir = parent + f.dir // another version of it is at the top
 			}
 			found = append(found, f)
+		case f.m.constraint().any():
+			others = append(others, f.installed)
 		}
 		return true
 	})
+	if len(others) > 0 {
+		o.note("", "not looked at: packages for other platforms than those chosen by --platform: %s", strings.Join(others, ", "))
+	}
 	if len(missing) > 0 {
 		why := "that the registry does not have"
 		if c.egress.Offline() {

@@ -98,6 +98,9 @@ func TestPlatformPackages(t *testing.T) {
 				}
 				return
 			}
+			if left := strings.Contains(notes, "not looked at: packages for other platforms than those chosen by --platform: "); left == (test.platform == "" || test.platform == "all") {
+				t.Errorf("notes = %q", notes)
+			}
 			for _, says := range []string{
 				"not looked at: optional dependencies that the registry does not have: @fast/gone@1.0.0",
 				"not looked at: the optional dependency from-git, which is no package of a registry",

@@ -29,8 +29,14 @@ var (
 	pyPost = regexp.MustCompile(`(?:post|rev|r)\d*|^-\d+`)
 )
 
+// maxPyVersion bounds the text of a version.
+const maxPyVersion = 256
+
 // parsePyVersion reads a version, or says that it is none.
 func parsePyVersion(s string) (pyVersion, error) {
+	if len(s) > maxPyVersion {
+		return pyVersion{}, errors.New("too long")
+	}
 	s = strings.ToLower(strings.TrimSpace(s))
 	m := pyForm.FindStringSubmatch(s)
 	if m == nil {

@@ -23,7 +23,7 @@ const (
 	arKind
 
 	// Those after this are known but not read.
-	closed
+	unread
 	sevenZip
 	rar
 	cab
@@ -48,7 +48,7 @@ var kindNames = [...]string{
 func (k kind) String() string { return kindNames[k] }
 
 // readable reports whether the members of such an archive can be shown.
-func (k kind) readable() bool { return k > plainFile && k < closed }
+func (k kind) readable() bool { return k > plainFile && k < unread }
 
 // compressed reports whether k is one compressed stream.
 func (k kind) compressed() bool { return k >= gzipKind && k <= deflateKind }

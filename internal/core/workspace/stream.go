@@ -17,9 +17,9 @@ type tarInput interface {
 	// next reads one block of headers. At the end it returns io.EOF.
 	next(*[blockSize]byte) error
 
-	// take reads n bytes and returns those that are kept of them as content,
-	// and their number. Together with a limitError or errEnds it may still
-	// return some. note says why it kept fewer.
+	// take reads n bytes of the member called raw and returns those that are
+	// kept of them as content, and their number. It leaves a note if a limit
+	// keeps some away, and may return some together with an error.
 	take(raw string, n int64) (c content, kept int64, err error)
 
 	// skip passes over n bytes.
@@ -55,8 +55,8 @@ func (b *builder) readStream() error {
 	u := &unpacked{w: b.w, from: a.file.content, kind: a.kind}
 	a.base = u
 	ahead := inputs.Get().(*bufio.Reader)
-	defer inputs.Put(ahead)
 	ahead.Reset(r)
+	defer func() { ahead.Reset(nil); inputs.Put(ahead) }()
 	s := &stream{b: b, run: r, r: ahead, out: b.w.spools.start(4 * src.size), into: u}
 	if s.startsTar() {
 		b.name = "tar." + short[a.kind]
@@ -147,11 +147,11 @@ func (s *stream) take(raw string, n int64) (content, int64, error) {
 	)
 	for got := int64(0); got < keep && readErr == nil; got = s.pos() - begin {
 		if s.bomb(begin, used) {
-			why = fmt.Sprintf("it unpacks to more than %d times its packed size", limits.Ratio)
+			why = s.ratioText()
 			break
 		}
 		if s.hopeless() {
-			readErr = limitError{fmt.Sprintf("it unpacks to more than %d times its packed size", limits.Ratio)}
+			readErr = limitError{s.ratioText()}
 			break
 		}
 		_, readErr = s.out.fill(s, min(keep-got, step))
@@ -191,6 +191,10 @@ func (s *stream) hopeless() bool {
 }
 
 func (s *stream) aboveRatio() bool { return s.pos()/s.b.w.budget.limits.Ratio >= s.run.used() }
+
+func (s *stream) ratioText() string {
+	return fmt.Sprintf("it unpacks to more than %d times its packed size", s.b.w.budget.limits.Ratio)
+}
 
 // unsuspected is as much as the blocks of most decompressors hold.
 const unsuspected = 1 << 20

@@ -293,11 +293,8 @@ func (r *tarReader) member(h *tarHeader, size int64) error {
 		r.b.refuse(name, "a sparse file")
 		return r.skip(size)
 	}
-	if strings.HasSuffix(name, "/") && h[156] != '7' { // v7 has no other sign of a folder
-		if err := r.b.folder(name); err != nil {
-			return err
-		}
-		return r.skip(size)
+	if strings.HasSuffix(name, "/") && size == 0 { // v7 has no other sign of a folder
+		return r.b.folder(name)
 	}
 	return r.regular(name, unixMode(mode), size)
 }

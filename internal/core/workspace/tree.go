@@ -146,7 +146,7 @@ func (f *file) settle(w *Workspace, shown string, k kind) {
 		w.notes.addf(shown, "not unpacked: archives lie more than %d deep in each other", w.budget.limits.Depth)
 	case k.readable():
 		f.archive.CompareAndSwap(nil, &archive{file: f, kind: k})
-	case k > closed:
+	case k > unread:
 		w.notes.addf(shown, "not unpacked: %s archives are not read", k)
 	}
 }
@@ -222,14 +222,14 @@ type pinner interface {
 type union struct {
 	layers []folder // the one mounted last is last
 
-	once   sync.Mutex
+	mu     sync.Mutex
 	listed bool
 	nodes  []node
 }
 
 func (u *union) list(ctx context.Context, w *Workspace, shown string) ([]node, error) {
-	u.once.Lock()
-	defer u.once.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if u.listed {
 		return u.nodes, nil
 	}

@@ -33,8 +33,7 @@ type decoder struct {
 	done  func()
 }
 
-// Read of a source counts; the decoder itself reads through its embedded
-// Reader.
+// sourceCounter counts what is read from the source of a decoder.
 type sourceCounter struct{ d *decoder }
 
 func (c sourceCounter) Read(p []byte) (int, error) {
@@ -49,6 +48,7 @@ func (d *decoder) close() {
 	if d.done != nil {
 		d.done()
 	}
+	d.in.Reset(nil) // a pooled reader must not keep the source alive
 	inputs.Put(d.in)
 }
 

@@ -32,7 +32,6 @@ const (
 	zipMaxComment  = 1<<16 - 1
 	zip64Extra     = 0x0001
 	zipEncrypted   = 1 << 0
-	zipDescriptor  = 1 << 3
 	zipDeflated    = 8
 	zipMadeByUnix  = 3
 	zipMadeByMacOS = 19

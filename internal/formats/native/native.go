@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/loupe-sec/loupe/internal/formats/native/ar"
 	"github.com/loupe-sec/loupe/internal/formats/native/elf"
 	"github.com/loupe-sec/loupe/internal/formats/native/entropy"
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
@@ -137,36 +136,6 @@ func guard(what string, do func() error) (err error) {
 		}
 	}()
 	return do()
-}
-
-// archive parses the objects of a static library.
-func archive(data []byte) (images []*image.Image, members, notes []string) {
-	list, notes := ar.Members(data)
-	other := 0
-	for i, member := range list {
-		if len(images) >= maxImages {
-			notes = append(notes, fmt.Sprintf("not looked at: %d of %d members", len(list)-i, len(list)))
-			break
-		}
-		kind := Identify(head(member.Data))
-		if !kind.Native() || kind == Archive {
-			other++
-			continue
-		}
-		found, err := parse(kind, member.Data)
-		if err != nil {
-			notes = append(notes, fmt.Sprintf("%s: %v", clean(member.Name), err))
-		}
-		for _, m := range found {
-			m.Offset += member.Offset
-			images = append(images, m)
-			members = append(members, clean(member.Name))
-		}
-	}
-	if other > 0 {
-		notes = append(notes, fmt.Sprintf("not looked at: %d of %d members, whose format is not read", other, len(list)))
-	}
-	return images, members, notes
 }
 
 // clean makes a name from a file fit for a line of a report.

@@ -224,6 +224,15 @@ func TestStaticLibrary(t *testing.T) {
 	}
 }
 
+func TestImportLibrary(t *testing.T) {
+	files := map[string]string{"a.def": "LIBRARY planted.dll\nEXPORTS\n one\n two\n"}
+	data := compile(t, files, "llvm-dlltool-16", "-m", "i386:x86-64", "-d", "a.def", "-l", "out")
+	list, notes := native.Parse(data)
+	if len(list) != 0 || !slices.Contains(notes, "import library: 2 names of planted.dll") {
+		t.Errorf("%d images with notes %q; want none, and a note about two names of planted.dll", len(list), notes)
+	}
+}
+
 func TestFat(t *testing.T) {
 	const page = 0x1000
 	var slices [][]byte

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	measure "github.com/loupe-sec/loupe/internal/formats/native/entropy"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -209,15 +210,25 @@ func (s *subject) sectionAt(offset uint64) *image.Section {
 
 func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 	var out []finding.Evidence
-	for i := range s.bin.Sections {
-		sec := &s.bin.Sections[i]
+	sections := s.bin.Sections
+	if len(sections) == 0 {
+		sections = s.segments()
+	}
+	for i := range sections {
+		sec := &sections[i]
 		if t.name != "" && !glob(t.name, sec.Name) || sec.FileSize < t.size {
 			continue
 		}
-		if strings.ContainsFunc(t.access, func(r rune) bool { return !strings.ContainsRune(sec.Access.String(), r) }) {
+		if strings.ContainsFunc(t.access, func(r rune) bool { return !strings.ContainsRune(s.access(sec), r) }) {
+			continue
+		}
+		if t.entropy > 0 && debugging(sec.Name) {
 			continue
 		}
 		entropy := s.entropy(i)
+		if len(s.bin.Sections) == 0 {
+			entropy = measure.Of(s.bin.Bytes(sec))
+		}
 		if entropy < t.entropy {
 			continue
 		}
@@ -230,6 +241,33 @@ func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 		out = append(out, e)
 	}
 	return out
+}
+
+// access returns what a section's bytes may be used for. All sections of a
+// Mach-O segment share its access, so constants next to code count as code
+// only if they are marked as instructions.
+func (s *subject) access(sec *image.Section) string {
+	a := sec.Access
+	if s.bin.Format == image.MachO && !sec.Code {
+		a &^= image.Execute
+	}
+	return a.String()
+}
+
+// segments stand in for the sections of a file without any, which is how
+// packers leave an ELF file.
+func (s *subject) segments() []image.Section {
+	var out []image.Section
+	for _, g := range s.bin.Segments {
+		out = append(out, image.Section{Name: "segment " + g.Access.String(), Addr: g.Addr, Size: g.Size, Offset: g.Offset, FileSize: g.FileSize, Access: g.Access})
+	}
+	return out
+}
+
+// debugging reports whether a section holds debug information, which compilers
+// compress.
+func debugging(section string) bool {
+	return slices.ContainsFunc([]string{".debug_", ".zdebug_", "__DWARF,", ".gnu_debug"}, func(p string) bool { return strings.HasPrefix(section, p) })
 }
 
 // A fact is what a rule may ask of a binary as a whole.
@@ -252,6 +290,7 @@ var facts = []fact{
 		return s.bin.Functions.Count <= 120 && len(s.bin.Imports) <= 80 && len(s.bin.Data) < 1<<19
 	}},
 	{"large", func(s *subject) bool { return len(s.bin.Data) >= 96<<10 }},
+	{"huge", func(s *subject) bool { return len(s.bin.Data) >= 48<<20 }},
 	{"few-imports", func(s *subject) bool { return len(s.bin.Imports) < 12 }},
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
 }

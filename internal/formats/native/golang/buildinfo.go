@@ -161,6 +161,9 @@ func findMarks(m *image.Image) ([]byte, bool) {
 			}
 			region = region[n+len(moduleStart):]
 			end := bytes.Index(region[:min(len(region), maxBuildInfo)], moduleEnd)
+			if end < 0 {
+				break
+			}
 			if end > 0 && region[end-1] == '\n' {
 				return region[:end], true
 			}

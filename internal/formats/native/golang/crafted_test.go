@@ -54,16 +54,14 @@ func pclntab(magic uint32, order binary.AppendByteOrder, pointer int, names ...s
 	// it count from base bytes before it, names from shift.
 	funcs := func(base, shift int) []byte {
 		size := len(field(nil, 0)) * (2*len(names) + 1)
-		record := len(field(nil, 0)) + 4
-		if relative {
-			record = 8
-		}
+		const record = 40
 		var b, records []byte
 		for i := range names {
 			b = field(b, pc(i))
 			b = field(b, base+size+i*record)
 			records = field(records, pc(i))
 			records = order.AppendUint32(records, uint32(shift+at[i]))
+			records = append(records, make([]byte, (i+1)*record-len(records))...)
 		}
 		return append(field(b, pc(len(names))), records...)
 	}
@@ -133,7 +131,7 @@ func TestEveryGeneration(t *testing.T) {
 // must survive, and the loss be told.
 func TestBrokenTable(t *testing.T) {
 	table := pclntab(0xfffffff1, binary.LittleEndian, 8, "a.b", "main.main", "c/d.e")
-	binary.LittleEndian.PutUint32(table[len(table)-12:], 1<<30)
+	binary.LittleEndian.PutUint32(table[len(table)-2*40+4:], 1<<30)
 	info := golang.Read(crafted(table, false))
 	if info == nil || len(info.Functions) != 2 || info.Functions[1].Name != "c/d.e" {
 		t.Fatalf("read %+v; want two functions", info)

@@ -49,6 +49,7 @@ type table struct {
 
 const (
 	minHeader   = 16
+	minRecord   = 32 // bytes of what the runtime keeps of a function (struct _func), in all generations
 	maxName     = 4096
 	maxAttempts = 256 // headers that look right and are not
 )
@@ -204,8 +205,8 @@ func (t *table) locate() bool {
 			t.text = words[2]
 		}
 	}
-	// One entry a function, and the end of the last one.
-	if count == 0 || count > uint64(len(t.funcs))/(2*t.field()) {
+	// Each function has an entry and a record.
+	if count == 0 || count > uint64(len(t.funcs))/(2*t.field()+minRecord) {
 		return false
 	}
 	t.Count = int(count)
@@ -276,7 +277,7 @@ func (t *table) functions(m *image.Image, info *Info) []Function {
 		pc, name, ok := t.entry(i)
 		// What a table sorts by cannot go backwards; names beyond the file's
 		// own size were counted again and again.
-		if !ok || len(list) > 0 && pc < last || arena.Len()+len(name) > 2*len(t.data) {
+		if !ok || len(list) > 0 && pc < last || arena.Len()+len(name) > len(t.data) {
 			bad++
 			continue
 		}

@@ -108,6 +108,9 @@ func (t *table) moduleTexts(m *image.Image) iter.Seq[uint64] {
 		word = 8
 	}
 	return func(yield func(uint64) bool) {
+		if t.Addr == 0 {
+			return
+		}
 		places := make(map[uint64]bool)
 		for place, addend := range relativeAddends(m) {
 			if addend == t.Addr && len(places) < maxAttempts {

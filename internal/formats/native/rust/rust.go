@@ -124,8 +124,9 @@ func (i *Info) readCompilers(lines []string) bool {
 			continue
 		}
 		i.Version = version
-		if n := hexDigits([]byte(strings.TrimPrefix(rest, "("))); n >= 7 && n <= 40 && i.Commit == "" {
-			i.Commit = rest[1 : 1+n]
+		commit := strings.TrimPrefix(rest, "(")
+		if n := hexDigits([]byte(commit)); n >= 7 && n <= 40 && i.Commit == "" {
+			i.Commit = commit[:n]
 		}
 		return true
 	}

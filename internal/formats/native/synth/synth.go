@@ -17,8 +17,10 @@ package synth
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -145,7 +147,7 @@ func Build(d Description) ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	var slices [][]byte
+	var files [][]byte
 	for _, arch := range d.arches() {
 		p, err := newPlan(d, arch)
 		if err != nil {
@@ -165,11 +167,11 @@ func Build(d Description) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Format, err)
 		}
-		slices = append(slices, data)
+		files = append(files, data)
 	}
-	data := slices[0]
-	if len(slices) > 1 {
-		data = fatMachO(d.arches(), slices)
+	data := files[0]
+	if len(files) > 1 {
+		data = fatMachO(d.arches(), files)
 	}
 	if d.Format == "macho" || d.Format == "elf" { // a PE's lies in front of its certificate
 		data = append(data, d.Overlay.bytes("overlay")...)
@@ -216,7 +218,7 @@ func (d *Description) arches() []string {
 	}
 	var out []string
 	for _, a := range d.Arch {
-		out = append(out, archNames[a])
+		out = append(out, cmp.Or(archNames[a], a))
 	}
 	return out
 }
@@ -225,6 +227,9 @@ func (d *Description) arches() []string {
 // and fills in defaults.
 func (d *Description) check() error {
 	words, ok := dialects[d.Format]
+	if len(d.Arch) > len(archNames) {
+		return fmt.Errorf("%d architectures are too many", len(d.Arch))
+	}
 	if !ok {
 		return fmt.Errorf("format %q is none of elf, pe, macho, wasm", d.Format)
 	}
@@ -236,12 +241,9 @@ func (d *Description) check() error {
 	}
 	var errs []error
 	oneOf := func(field, got string, all []string) {
-		for _, s := range all {
-			if s == got {
-				return
-			}
+		if !slices.Contains(all, got) {
+			errs = append(errs, fmt.Errorf("%s: %s %q is none of %s", d.Format, field, got, strings.Join(all, ", ")))
 		}
-		errs = append(errs, fmt.Errorf("%s: %s %q is none of %s", d.Format, field, got, strings.Join(all, ", ")))
 	}
 	oneOf("kind", d.Kind, words.kinds)
 	oneOf("os", d.OS, words.systems)

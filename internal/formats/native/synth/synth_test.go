@@ -2,10 +2,12 @@ package synth_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"debug/elf"
 	"debug/gosym"
 	"debug/macho"
 	"debug/pe"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -274,6 +276,42 @@ func TestFat(t *testing.T) {
 	}
 }
 
+// TestSignature checks the page hashes of an ad-hoc signature.
+func TestSignature(t *testing.T) {
+	const pageSize, hash = 4096, sha256.Size
+	data := build(t, "{format: macho, arch: arm64, kind: executable, signed: true, name: signed, sections: [{name: __big, random: 50000}]}")
+	f, err := macho.NewFile(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := 0
+	for _, l := range f.Loads {
+		raw := l.Raw()
+		if binary.LittleEndian.Uint32(raw) != 0x1d { // LC_CODE_SIGNATURE
+			continue
+		}
+		at := binary.LittleEndian.Uint32(raw[8:])
+		blob := data[at:][:binary.LittleEndian.Uint32(raw[12:])]
+		directory := blob[binary.BigEndian.Uint32(blob[16:]):]
+		hashes := directory[binary.BigEndian.Uint32(directory[16:]):]
+		if got := binary.BigEndian.Uint32(directory[32:]); got != at {
+			t.Errorf("%d bytes are signed; want all %d in front of the signature", got, at)
+		}
+		if got := string(directory[binary.BigEndian.Uint32(directory[20:]):][:7]); got != "signed\x00" {
+			t.Errorf("identifier %q", got)
+		}
+		for page := range slices.Chunk(data[:at], pageSize) {
+			if want := sha256.Sum256(page); !bytes.Equal(hashes[pages*hash:][:hash], want[:]) {
+				t.Errorf("page %d has another hash", pages)
+			}
+			pages++
+		}
+	}
+	if pages < 50000/pageSize {
+		t.Errorf("%d pages", pages)
+	}
+}
+
 // TestGo finds functions through the table of the Go runtime.
 func TestGo(t *testing.T) {
 	for _, arch := range []string{"x86_64", "x86", "aarch64", "arm", "riscv64"} {
@@ -392,8 +430,10 @@ func TestRefuses(t *testing.T) {
 		{"section name", "{format: pe, sections: [{name: .gnu_debuglink, size: 1}]}", "longer than 8 bytes"},
 		{"data with code", "{format: elf, exports: [{name: a, data: true, code: c3}]}", "has code"},
 		{"anchor", "{format: elf, imports: &a [f]}", "no anchors"},
-		{"nesting", "format: " + strings.Repeat("[", 100000), "nested too deeply"},
-		{"nesting of lists", strings.Repeat("- ", 100000), "nested too deeply"},
+		{"nesting", "format: " + strings.Repeat("[", 1000), "nested too deeply"},
+		{"nesting of lists", strings.Repeat("- ", 1000), "nested too deeply"},
+		{"tokens", "{format: elf, strings: [" + strings.Repeat("a,", 10000) + "]}", "too many"},
+		{"unknown machine", "{format: elf, arch: vax}", `arch "vax" is none of`},
 		{"complex key", "? a", "complex keys"},
 		{"large section", "{format: elf, sections: [{name: a, random: 67108864}]}", "larger than 64 MB"},
 		{"negative size", "{format: elf, sections: [{name: a, random: -1}]}", "larger than 64 MB"},
@@ -412,11 +452,12 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestMany builds files with so many names that a quadratic step would show.
+// TestMany builds files whose tables are long.
 func TestMany(t *testing.T) {
+	const many = 10000
 	for _, format := range []string{"elf", "pe", "macho", "wasm"} {
 		d := synth.Description{Format: format}
-		for n := range 30000 {
+		for n := range many {
 			library := "A.dll"
 			if format == "elf" {
 				library = fmt.Sprintf("l%d.so", n)
@@ -425,8 +466,13 @@ func TestMany(t *testing.T) {
 			d.Exports = append(d.Exports, synth.Definition{Name: fmt.Sprintf("e%d", n)})
 			d.Symbols = append(d.Symbols, synth.Definition{Name: fmt.Sprintf("s%d", n)})
 		}
-		if _, err := synth.Build(d); err != nil {
-			t.Errorf("%s: %v", format, err)
+		data, err := synth.Build(d)
+		if err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		m := parse(t, data)[0]
+		if len(m.Imports) != many || len(m.Exports) != many || len(m.Symbols) < 2*many {
+			t.Errorf("%s: %d imports, %d exports, %d symbols of %d", format, len(m.Imports), len(m.Exports), len(m.Symbols), many)
 		}
 	}
 }

@@ -83,7 +83,7 @@ const (
 	wasmCode, wasmSegments                            = 10, 11
 )
 
-// name writes a length and a string.
+// sized writes the length of a string and the string.
 func (w *writer) sized(s string) {
 	w.uleb(uint64(len(s)))
 	w.bytes([]byte(s))

@@ -30,13 +30,17 @@ func FromYAML(data []byte) ([]byte, error) {
 }
 
 // plain refuses YAML that the parser would need more than linear time or
-// memory for: aliases that multiply, and deep nesting, be it by brackets or by
+// memory for: a great many tokens, aliases that multiply, and deep nesting, be it by brackets or by
 // many dashes or colons in a row. Indentation cannot nest deeply without
 // taking much room itself.
 func plain(data []byte) error {
-	const mostBrackets, mostInRow = 16, 8
+	const mostTokens, mostBrackets, mostInRow = 20_000, 16, 8
+	tokens := lexer.Tokenize(string(data))
+	if len(tokens) > mostTokens {
+		return fmt.Errorf("%d words and signs are too many", len(tokens))
+	}
 	brackets, inRow, line := 0, 0, 0
-	for _, t := range lexer.Tokenize(string(data)) {
+	for _, t := range tokens {
 		if t.Position.Line != line {
 			line, inRow = t.Position.Line, 0
 		}

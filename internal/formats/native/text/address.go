@@ -224,6 +224,8 @@ var schemes = []string{
 	"stratum+tcp", "stratum+ssl", "unix", "npipe", "file",
 }
 
+const maxURL = 2048 // characters that are looked at; fewer are shown
+
 func isURLByte(c byte) bool {
 	return isAlnum(c) || strings.IndexByte("-._~:/?#[]@!$&'()*+,;=%{}", c) >= 0 && c != 0
 }
@@ -242,7 +244,7 @@ func (s *search) url(b []byte, start, end int) {
 	}
 	from := start - len(scheme)
 	stop := end
-	for stop < len(b) && isURLByte(b[stop]) {
+	for stop < len(b) && stop-end < maxURL && isURLByte(b[stop]) {
 		if bytes.HasPrefix(b[stop:], []byte("://")) { // another one begins, without anything between
 			for _, name := range schemes {
 				if i := stop - len(name); i > end && string(b[i:stop]) == name {

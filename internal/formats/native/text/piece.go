@@ -98,7 +98,7 @@ func (t *Table) pieces() pieces {
 // add keeps the piece at an address if a long run holds all of it, or all up
 // to the end of a line: lines are runs of their own, and each is a piece.
 func (c *collector) add(addr, size uint64) {
-	if addr < c.low || addr >= c.high || size < shortest || size > maxPiece {
+	if addr < c.low || addr >= c.high || size < shortest || size > maxPiece || len(c.found) >= maxPieces {
 		return
 	}
 	i := sort.Search(len(c.bounds), func(i int) bool { return c.bounds[i].addr > addr }) - 1
@@ -113,7 +113,7 @@ func (c *collector) add(addr, size uint64) {
 		if offset+line < end && (offset+line >= uint64(len(data)) || data[offset+line] != '\n' && data[offset+line] != '\r') {
 			return // not a text, to its end
 		}
-		if line >= shortest && len(c.found) < maxPieces {
+		if line >= shortest {
 			c.found = append(c.found, piece{uint32(offset), uint32(line)})
 		}
 		// On with the next line, if that is a long run as well.

@@ -18,7 +18,7 @@ type search struct {
 	ipEnd    int    // where the last candidate for an address ended
 	covered  int    // characters of the text at hand that were kept
 	verdict  bool   // the text at hand has a word of what went wrong or is secret
-	previous []byte // the text before
+	previous []byte // the end of the text before
 }
 
 const (
@@ -129,7 +129,7 @@ func (s *search) look(b []byte) {
 			}
 		}
 	}
-	s.previous = b
+	s.previous = b[max(0, len(b)-64):]
 }
 
 func isNameByte(c byte) bool { return isAlnum(c) || c == '_' }
@@ -156,13 +156,14 @@ func (s *search) take(k *keyword, b []byte, start, end int) {
 			return
 		}
 	case name:
-		for start > 0 && (isUpper(b[start-1]) || isDigit(b[start-1]) || b[start-1] == '_') {
+		const most = 40 // characters of the name of a variable
+		for start > 0 && end-start <= most && (isUpper(b[start-1]) || isDigit(b[start-1]) || b[start-1] == '_') {
 			start--
 		}
-		for end < len(b) && (isUpper(b[end]) || isDigit(b[end]) || b[end] == '_') {
+		for end < len(b) && end-start <= most && (isUpper(b[end]) || isDigit(b[end]) || b[end] == '_') {
 			end++
 		}
-		if isNameByte(at(b, start-1)) || isNameByte(at(b, end)) || end-start < len(k.text)+2 || end-start > 40 {
+		if isNameByte(at(b, start-1)) || isNameByte(at(b, end)) || end-start < len(k.text)+2 {
 			return
 		}
 		if errorName(b[start:end]) {
@@ -172,7 +173,7 @@ func (s *search) take(k *keyword, b []byte, start, end int) {
 		if score < 80 && (isNameByte(before) || before == '.' || before == '-' || before == '/') {
 			return
 		}
-		for end < len(b) && isPathByte(b[end]) {
+		for end < len(b) && end-start < longest && isPathByte(b[end]) {
 			end++
 		}
 		if source(b[start:end]) {
