@@ -139,7 +139,7 @@ func openFile(ctx context.Context, req Request, name string) (o *Opened, err err
 	part := inventory.Part{Filename: base, Size: size, Digest: hexDigest("sha256", sum.Sum(nil))}
 
 	o = newOpened(req, nil)
-	if err := o.Workspace.MountFile(workspace.Part{}, base, f, size, nil); err != nil {
+	if err := o.Workspace.MountFile(workspace.Part{Origin: inventory.WholeFile}, base, f, size, nil); err != nil {
 		o.Close()
 		return nil, err
 	}
@@ -161,6 +161,7 @@ func openFile(ctx context.Context, req Request, name string) (o *Opened, err err
 		err = o.Workspace.MountArchive(at, base, f, size, f, strip)
 	} else {
 		part.Path = base + "!"
+		at.Origin = inventory.WholeFile
 		err = o.Workspace.MountFile(at, base, f, size, f)
 	}
 	if err != nil {

@@ -310,7 +310,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 		} else {
 			o.note(d.name, "not verified: the index gives no hash for it")
 		}
-		if err := o.Workspace.MountFile(workspace.Part{Label: part.PURL}, d.name, b, b.size, nil); err != nil {
+		if err := o.Workspace.MountFile(workspace.Part{Label: part.PURL, Origin: inventory.WholeFile}, d.name, b, b.size, nil); err != nil {
 			o.note(d.name, "not looked at: %v", err)
 			return true
 		}

@@ -41,3 +41,7 @@ type Part struct {
 	Size     int64  // packed, in bytes
 	Platform string // "linux-x64-musl", "manylinux_2_28_x86_64"; empty for any
 }
+
+// WholeFile is the origin of a workspace's part that shows the archive itself
+// before its members: what was asked for, and not something inside it.
+const WholeFile = "file"

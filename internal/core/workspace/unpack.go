@@ -30,13 +30,18 @@ type decoder struct {
 	in    *bufio.Reader
 	taken int64 // bytes read from the source, those in the buffer included
 	src   io.Reader
+	check func() error // whether to go on
 	done  func()
 }
 
-// sourceCounter counts what is read from the source of a decoder.
-type sourceCounter struct{ d *decoder }
+// source counts what a decoder reads, and stops it in the midst of whatever it
+// does with much input and little output.
+type source struct{ d *decoder }
 
-func (c sourceCounter) Read(p []byte) (int, error) {
+func (c source) Read(p []byte) (int, error) {
+	if err := c.d.check(); err != nil {
+		return 0, err
+	}
 	n, err := c.d.src.Read(p)
 	c.d.taken += int64(n)
 	return n, err
@@ -58,10 +63,11 @@ var (
 	inflates = sync.Pool{New: func() any { return flate.NewReader(nil) }}
 )
 
-// newDecoder returns a decompressor of kind k that reads src.
-func newDecoder(k kind, src handle) (*decoder, error) {
-	d := &decoder{in: inputs.Get().(*bufio.Reader), src: io.NewSectionReader(src, 0, src.size)}
-	d.in.Reset(sourceCounter{d})
+// newDecoder returns a decompressor of kind k that reads src as long as check
+// does not fail.
+func newDecoder(k kind, src handle, check func() error) (*decoder, error) {
+	d := &decoder{in: inputs.Get().(*bufio.Reader), src: io.NewSectionReader(src, 0, src.size), check: check}
+	d.in.Reset(source{d})
 	var err error
 	switch k {
 	case gzipKind:
@@ -156,13 +162,12 @@ type run struct {
 
 func (w *Workspace) newRun(ctx context.Context, k kind, src handle, charge bool) (*run, error) {
 	r := &run{ctx: ctx, w: w, began: time.Now(), charge: charge}
-	if err := w.proceed(ctx, r.began); err != nil {
-		return nil, err
-	}
 	var err error
-	r.decoder, err = newDecoder(k, src)
+	r.decoder, err = newDecoder(k, src, r.proceed)
 	return r, err
 }
+
+func (r *run) proceed() error { return r.w.proceed(r.ctx, r.began) }
 
 func (r *run) end() {
 	r.w.budget.spend(r.began)
@@ -182,7 +187,7 @@ func (r *run) Read(p []byte) (int, error) {
 }
 
 func (r *run) read(p []byte) (int, error) {
-	if err := r.w.proceed(r.ctx, r.began); err != nil {
+	if err := r.proceed(); err != nil {
 		return 0, err
 	}
 	n, err := r.decoder.Read(p[:min(len(p), step)])

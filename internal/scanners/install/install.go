@@ -63,7 +63,7 @@ func reader(f *scan.File) func(*scan.Pass, *scan.File, []byte) error {
 // of an installed package.
 func isRoot(f *scan.File) bool {
 	dir := path.Dir(f.Path)
-	if dir == "." || f.Part != nil && dir == f.Part.Prefix {
+	if dir == "." || dir == f.Part.Prefix {
 		return true
 	}
 	if strings.HasSuffix(dir, "!") || strings.HasSuffix(path.Dir(dir), "!") {
@@ -81,7 +81,7 @@ func isRoot(f *scan.File) bool {
 func isSite(f *scan.File) bool {
 	dir := path.Dir(f.Path)
 	base := path.Base(dir)
-	return dir == "." || f.Part != nil && dir == f.Part.Prefix || strings.HasSuffix(dir, "!") ||
+	return dir == "." || dir == f.Part.Prefix || strings.HasSuffix(dir, "!") ||
 		base == "site-packages" || base == "dist-packages" || base == "purelib" || base == "platlib"
 }
 

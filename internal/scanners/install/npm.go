@@ -52,7 +52,7 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 		p.Report(classify(script), finding.Finding{
 			Description: fmt.Sprintf("npm runs the script %q when the package is installed: %s", stage, finding.NewEvidence("script", script).Value),
 			Location:    finding.Location{Path: f.Path, Line: keyLine(data, "scripts", stage), Symbol: "scripts." + stage},
-			PURL:        label(f),
+			PURL:        f.Part.Label,
 			Evidence:    append([]finding.Evidence{finding.NewEvidence("script", script)}, scriptFiles(p, f, script)...),
 			Anchor:      stage,
 		})
@@ -61,7 +61,7 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 		p.Report(npmNotSaid, finding.Finding{
 			Description: "The package has a binding.gyp and no install script of its own, so npm runs \"node-gyp rebuild\" when it is installed.",
 			Location:    finding.Location{Path: f.Path, Line: 1, Symbol: "scripts.install"},
-			PURL:        label(f),
+			PURL:        f.Part.Label,
 			Evidence:    []finding.Evidence{finding.NewEvidence("script", "node-gyp rebuild")},
 		})
 	}
@@ -107,14 +107,6 @@ func scriptFiles(p *scan.Pass, f *scan.File, script string) []finding.Evidence {
 func hasFile(p *scan.Pass, name string) bool {
 	info, err := fs.Stat(p.FS, name)
 	return err == nil && info.Mode().IsRegular()
-}
-
-// label returns the package URL of the part that a file belongs to.
-func label(f *scan.File) string {
-	if f.Part == nil {
-		return ""
-	}
-	return f.Part.Label
 }
 
 // keyLine returns the line of a key of an object below the top object of a

@@ -57,7 +57,7 @@ func setupPy(p *scan.Pass, f *scan.File, data []byte) error {
 	p.Report(rule, finding.Finding{
 		Description: description,
 		Location:    finding.Location{Path: f.Path, Line: line},
-		PURL:        label(f),
+		PURL:        f.Part.Label,
 		Evidence:    evidence,
 		Anchor:      strings.TrimSpace(what),
 	})
@@ -74,7 +74,7 @@ func pth(p *scan.Pass, f *scan.File, data []byte) error {
 		p.Report(pyPth, finding.Finding{
 			Description: "Python executes this line of the .pth file whenever it starts: " + finding.NewEvidence("script", text).Value,
 			Location:    finding.Location{Path: f.Path, Line: n},
-			PURL:        label(f),
+			PURL:        f.Part.Label,
 			Evidence:    []finding.Evidence{finding.NewEvidence("script", text)},
 			Anchor:      finding.Digest(text),
 		})
@@ -90,7 +90,7 @@ func customize(p *scan.Pass, f *scan.File, data []byte) error {
 	p.Report(pyCustomize, finding.Finding{
 		Description: fmt.Sprintf("Python imports %s whenever it starts.", path.Base(f.Path)),
 		Location:    finding.Location{Path: f.Path, Line: 1},
-		PURL:        label(f),
+		PURL:        f.Part.Label,
 		Evidence:    []finding.Evidence{finding.NewEvidence("file", f.Path)},
 	})
 	return nil
@@ -140,7 +140,7 @@ func pyproject(p *scan.Pass, f *scan.File, data []byte) error {
 	p.Report(pyBackend, finding.Finding{
 		Description: fmt.Sprintf("pip runs the build backend %q from %s when it builds this source distribution.", backend, where),
 		Location:    finding.Location{Path: f.Path, Line: line, Symbol: "build-system.build-backend"},
-		PURL:        label(f),
+		PURL:        f.Part.Label,
 		Evidence:    backendEvidence(p, f, backend, local),
 		Anchor:      backend,
 	})

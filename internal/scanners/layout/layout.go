@@ -113,8 +113,8 @@ var archiveExtensions = []string{
 func archive(_ context.Context, p *scan.Pass, f *scan.File) error {
 	name := path.Base(f.Path)
 	ext := strings.ToLower(path.Ext(name))
-	if f.Archive == "ar" || f.Part != nil && f.Path == f.Part.Prefix {
-		return nil // static libraries are binaries; a part is what was asked for
+	if f.Archive == "ar" || f.Depth == 0 && f.Part.Origin == inventory.WholeFile {
+		return nil // static libraries are binaries; a whole file is what was asked for
 	}
 	r, text := nestedArchive, fmt.Sprintf("The package holds an archive (%s, %d bytes packed).", f.Archive, f.Size)
 	switch {
@@ -123,21 +123,11 @@ func archive(_ context.Context, p *scan.Pass, f *scan.File) error {
 	case !slices.Contains(archiveExtensions, ext):
 		r, text = hiddenArchive, fmt.Sprintf("The file is an archive (%s), which its name does not say.", f.Archive)
 	}
-	if f.Depth == 0 && !strings.Contains(f.Path, "/") && f.Part != nil && f.Part.Label == "" {
-		return nil // the target itself, or a file that lies open in a folder
-	}
 	p.Report(r, finding.Finding{
 		Description: text,
 		Location:    finding.Location{Path: f.Path},
-		PURL:        label(f),
+		PURL:        f.Part.Label,
 		Evidence:    []finding.Evidence{finding.NewEvidence("archive", f.Archive)},
 	})
 	return nil
-}
-
-func label(f *scan.File) string {
-	if f.Part == nil {
-		return ""
-	}
-	return f.Part.Label
 }
