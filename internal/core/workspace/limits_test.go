@@ -341,7 +341,8 @@ type cancelling struct {
 }
 
 func (c *cancelling) ReadAt(p []byte, off int64) (int, error) {
-	if c.last = off; off >= c.after {
+	const end = 1000 // where some look for marks first
+	if c.last = off; off >= c.after && off < int64(len(c.data))-end {
 		c.cancel()
 	}
 	return bytes.NewReader(c.data).ReadAt(p, off)
@@ -386,6 +387,25 @@ func TestCancel(t *testing.T) {
 			return nil
 		}))
 		expectNotes(t, w)
+		must(t, w.Close())
+	}
+}
+
+// Cancelling is heeded where a decompressor reads much and gives nothing.
+func TestCancelPadding(t *testing.T) {
+	for name, packed := range map[string][]byte{"x.gz": gzipOf(t, []byte("x")), "x.xz": xzOf(t, []byte("x"))} {
+		data := append(packed, make([]byte, 8<<20)...)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		src := &cancelling{data: data, after: 100_000, cancel: cancel}
+		w := workspace.New(workspace.Limits{}, t.TempDir())
+		must(t, w.MountFile(workspace.Part{}, name, src, int64(len(data)), nil))
+		if err := w.Walk(ctx, func(workspace.Entry) error { return nil }); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: Walk = %v", name, err)
+		}
+		if src.last > 1<<20 {
+			t.Errorf("%s: read until byte %d of %d", name, src.last, len(data))
+		}
 		must(t, w.Close())
 	}
 }

@@ -162,6 +162,9 @@ type run struct {
 
 func (w *Workspace) newRun(ctx context.Context, k kind, src handle, charge bool) (*run, error) {
 	r := &run{ctx: ctx, w: w, began: time.Now(), charge: charge}
+	if err := r.proceed(); err != nil {
+		return nil, err
+	}
 	var err error
 	r.decoder, err = newDecoder(k, src, r.proceed)
 	return r, err

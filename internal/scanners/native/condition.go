@@ -4,12 +4,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // A match section of a native rule, as YAML:
@@ -224,18 +221,17 @@ func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 }
 
 func (c *compiler) atLeast(value any, depth int) (condition, error) {
-	var v struct {
-		N  int
-		Of []any
-	}
-	if err := remap(value, &v); err != nil {
+	v, err := object(value, "n", "of")
+	if err != nil {
 		return condition{}, fmt.Errorf("atleast: %w", err)
 	}
-	out, err := c.list(opAtLeast, v.Of, depth)
-	if err == nil && (v.N < 1 || v.N > count(out.children)) {
-		err = fmt.Errorf("atleast: n is %d of %d", v.N, count(out.children))
+	n, _ := v["n"].(uint64)
+	of, _ := v["of"].([]any)
+	out, err := c.list(opAtLeast, of, depth)
+	if err == nil && (n < 1 || n > uint64(count(out.children))) {
+		err = fmt.Errorf("atleast: n is %v of %d", v["n"], count(out.children))
 	}
-	out.n = v.N
+	out.n = int(n)
 	return out, err
 }
 
@@ -314,60 +310,75 @@ func (c *compiler) literalsOf(op operator, value any) (condition, error) {
 }
 
 func (c *compiler) text(value any) (condition, error) {
-	var v struct {
-		Has  any
-		Like string
-	}
-	if err := remap(value, &v); err != nil {
+	v, err := object(value, "has", "like")
+	if err != nil {
 		return condition{}, fmt.Errorf("text: %w", err)
 	}
-	out, err := c.literalsOf(opString, v.Has)
+	out, err := c.literalsOf(opString, v["has"])
 	if err != nil {
-		return condition{}, err
+		return condition{}, fmt.Errorf("text: has: %w", err)
+	}
+	like, _ := v["like"].(string)
+	if like == "" {
+		return condition{}, errors.New("text: like wants a regular expression")
 	}
 	out.op = opText
-	if out.like, err = regexp.Compile(v.Like); err != nil || v.Like == "" {
-		return condition{}, fmt.Errorf("text: like: %q: %w", v.Like, cmpErr(err, errors.New("no expression")))
+	if out.like, err = regexp.Compile(like); err != nil {
+		return condition{}, fmt.Errorf("text: like: %w", err)
 	}
 	return out, nil
 }
 
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
-}
-
 func sectionOf(value any) (condition, error) {
-	var v struct {
-		Name, Access string
-		Entropy      float64
-		Size         uint64
-	}
-	if err := remap(value, &v); err != nil {
+	v, err := object(value, "name", "access", "entropy", "size")
+	if err != nil {
 		return condition{}, fmt.Errorf("section: %w", err)
 	}
-	if v == (struct {
-		Name, Access string
-		Entropy      float64
-		Size         uint64
-	}{}) {
+	var t sectionTest
+	for key, value := range v {
+		var ok bool
+		switch key {
+		case "name":
+			t.name, ok = value.(string)
+		case "access":
+			t.access, ok = value.(string)
+		case "entropy":
+			t.entropy, ok = number(value)
+		case "size":
+			t.size, ok = value.(uint64)
+		}
+		if !ok {
+			return condition{}, fmt.Errorf("section: %s: %v does not fit", key, value)
+		}
+	}
+	if t == (sectionTest{}) {
 		return condition{}, errors.New("section: nothing is asked of it")
 	}
-	if _, err := path.Match(v.Name, ""); err != nil {
-		return condition{}, fmt.Errorf("section: %w", err)
-	}
-	return condition{op: opSection, section: sectionTest{v.Name, v.Access, v.Entropy, v.Size}}, nil
+	return condition{op: opSection, section: t}, nil
 }
 
-// remap decodes a value that was decoded as a map into a structure, strictly.
-func remap(value, into any) error {
-	text, err := yaml.Marshal(value)
-	if err != nil {
-		return err
+// object reads a map that may have only these keys.
+func object(value any, keys ...string) (map[string]any, error) {
+	m, ok := value.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("%v is not a map", value)
 	}
-	return yaml.UnmarshalWithOptions(text, into, yaml.Strict())
+	for k := range m {
+		if !slices.Contains(keys, k) {
+			return nil, fmt.Errorf("unknown key %q: want %s", k, strings.Join(keys, ", "))
+		}
+	}
+	return m, nil
+}
+
+func number(value any) (float64, bool) {
+	switch v := value.(type) {
+	case float64:
+		return v, true
+	case uint64:
+		return float64(v), true
+	}
+	return 0, false
 }
 
 // stringsOf reads one string or a list of them.
