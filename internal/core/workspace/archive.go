@@ -192,7 +192,10 @@ func (b *builder) file(m member) error {
 	}
 	name := parts[len(parts)-1]
 	if old, taken := dir.children[name]; taken && old.dir == nil {
-		b.note(m.name, "an earlier member of this name is shown as %s", dir.displace(name))
+		shown := dir.displace(name)
+		if b.archive.kind != arKind { // static libraries repeat names by design
+			b.note(m.name, "an earlier member of this name is shown as %s", shown)
+		}
 	}
 	if put := dir.put(node{name: name, file: f}); put != name {
 		b.note(m.name, "shown as %s: a folder has this name", put)

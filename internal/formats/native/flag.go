@@ -56,7 +56,7 @@ func flags(b *Binary) []Flag {
 }
 
 func isDebug(s image.Section) bool {
-	return s.FileSize > 0 && (strings.HasPrefix(s.Name, ".debug_info") || strings.HasPrefix(s.Name, ".zdebug_info") || s.Name == "__DWARF,__debug_info")
+	return s.FileSize > 0 && (strings.HasPrefix(s.Name, ".debug_info") || strings.HasPrefix(s.Name, ".zdebug_info") || s.Name == "__DWARF,__debug_info" || s.Name == "__DWARF,__zdebug_info")
 }
 
 // upx looks for the names that the packer gives sections, or for the mark in
@@ -71,11 +71,11 @@ func upx(m *image.Image) bool {
 }
 
 // highEntropy reports whether a section of at least 16 KB is as even as
-// compressed or encrypted bytes are.
+// compressed or encrypted bytes are. Debug information is often compressed.
 func highEntropy(b *Binary) bool {
 	const size, bits = 16 << 10, 7.9
 	for i, e := range b.Measured.Sections {
-		if e >= bits && b.Sections[i].FileSize >= size {
+		if s := &b.Sections[i]; e >= bits && s.FileSize >= size && !strings.Contains(s.Name, "debug") {
 			return true
 		}
 	}

@@ -201,6 +201,8 @@ func (b *Binary) goFunctions() {
 		coverage = max(coverage, min(float64(size)/float64(code), 1))
 	}
 	b.Functions = image.Functions{List: list, Count: len(b.GoInfo.Functions), Method: "pclntab", Coverage: coverage}
+	// What the parser missed is there now.
+	b.Notes = slices.DeleteFunc(b.Notes, func(n string) bool { return strings.HasPrefix(n, "no table of functions") })
 }
 
 // codeSize is the size of all code sections, or of the executable segments of

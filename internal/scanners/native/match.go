@@ -295,13 +295,34 @@ var facts = []fact{
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
 }
 
-// prune sorts evidence, drops repeats and keeps the first few.
+// prune sorts evidence, drops repeats and keeps the first few. Each kind gets
+// its share: the functions that a rule wants must not crowd out the text that
+// tells what for.
 func prune(ev []finding.Evidence) []finding.Evidence {
 	slices.SortFunc(ev, func(a, b finding.Evidence) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value), cmp.Compare(a.From, b.From), cmp.Compare(a.Address, b.Address))
 	})
 	ev = slices.CompactFunc(ev, func(a, b finding.Evidence) bool { return a.Kind == b.Kind && a.Value == b.Value })
-	return ev[:min(len(ev), maxShown)]
+	if len(ev) <= maxShown {
+		return ev
+	}
+	of := map[string]int{}
+	for _, e := range ev {
+		of[e.Kind]++
+	}
+	spare := maxShown
+	for _, n := range of {
+		spare -= min(n, maxShown/len(of))
+	}
+	shown := map[string]int{}
+	return slices.DeleteFunc(ev, func(e finding.Evidence) bool {
+		shown[e.Kind]++
+		if shown[e.Kind] <= maxShown/len(of) {
+			return false
+		}
+		spare--
+		return spare < 0
+	})
 }
 
 // sentence puts what a rule says and its evidence into one sentence.

@@ -56,10 +56,11 @@ func New(set []*rule.Rule) (*scan.Scanner, error) {
 	return &s, nil
 }
 
-func wants(f *scan.File) bool { return native.Identify(f.Head()).Native() }
+// wants chooses binaries by their content. Static libraries are archives, whose
+// members come as files of their own.
+func wants(f *scan.File) bool { return f.Archive == "" && native.Identify(f.Head()).Native() }
 
-// maxImages bounds the binaries of one file: slices of a fat file, members of
-// a static library.
+// maxImages bounds the slices of a fat file.
 const maxImages = 200
 
 func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error {

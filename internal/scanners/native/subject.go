@@ -98,8 +98,17 @@ func (s *subject) mapped() []image.Range {
 	return out
 }
 
-// alone reports whether no letter or digit stands around a hit.
+// unended is how long a text must be to count as a word where nothing shows
+// where texts end.
+const unended = 8
+
+// alone reports whether no letter or digit stands around a hit. Go and Rust put
+// their texts next to each other without an end mark, so there the neighbours
+// of all but short ones tell nothing.
 func (s *subject) alone(h hit) bool {
+	if !h.wide && h.size >= unended && (s.bin.Language == "Go" || s.bin.Language == "Rust") {
+		return true
+	}
 	step := uint64(1)
 	if h.wide {
 		step = 2

@@ -124,7 +124,7 @@ func (f Function) Package() string {
 	if i := strings.IndexByte(name, '['); i >= 0 {
 		name = name[:i] // type arguments have paths of their own
 	}
-	if strings.HasPrefix(name, "type:") || strings.HasPrefix(name, "type..") || strings.HasPrefix(name, "go:") || strings.HasPrefix(name, "go.") && !strings.Contains(name, "/") {
+	if strings.HasPrefix(name, "_") || strings.HasPrefix(name, "type:") || strings.HasPrefix(name, "type..") || strings.HasPrefix(name, "go:") || strings.HasPrefix(name, "go.") && !strings.Contains(name, "/") {
 		return ""
 	}
 	slash := strings.LastIndexByte(name, '/')

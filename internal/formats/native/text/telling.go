@@ -28,7 +28,7 @@ func Telling(t *Table, n int) []Ranked {
 	s.list, s.words = dictionary()
 	s.texts(s.look)
 
-	for _, kind := range []Kind{Word, Message} {
+	for _, kind := range []Kind{Word, Message, Path} {
 		if p := s.piles[kind]; p != nil {
 			p.dropNames(t)
 		}

@@ -229,6 +229,22 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestGaps has symbol names behind the last section of a Mach-O file, where the
+// segment of link information begins in the middle of what no section covers.
+func TestGaps(t *testing.T) {
+	data := make([]byte, 400)
+	copy(data[100:], "Unable to open the file of sessions")
+	copy(data[300:], "_unable_to_open Unable to close the file")
+	m := &image.Image{Format: image.MachO, Data: data,
+		Sections: []image.Section{{Name: "__TEXT,__cstring", Addr: 0x1060, Offset: 96, FileSize: 100, Size: 100}},
+		Segments: []image.Segment{{Name: "__TEXT", Addr: 0x1000, Size: 250, FileSize: 250}, {Name: "__LINKEDIT", Addr: 0x2000, Offset: 250, FileSize: 150, Size: 150}},
+	}
+	got := telling(m)
+	if len(got) != 1 || got[0].Value != "Unable to open the file of sessions" || got[0].Address != 0x1064 {
+		t.Errorf("got %+v; want the text of the section alone", got)
+	}
+}
+
 // TestRoles puts the same text into sections of every role.
 func TestRoles(t *testing.T) {
 	body := "\x00Unable to open the file of sessions\x00https://example.test/a\x00"
@@ -239,13 +255,19 @@ func TestRoles(t *testing.T) {
 	}{
 		{"data", image.Section{Name: ".rodata", Addr: 0x1000, Access: image.Read}, true, true},
 		{"code", image.Section{Name: ".text", Addr: 0x1000, Access: image.Read | image.Execute}, false, true},
+		{"code of Mach-O", image.Section{Name: "__TEXT,__text", Addr: 0x1000, Access: image.Read | image.Execute, Code: true}, false, true},
+		{"data in the segment of code", image.Section{Name: "__TEXT,__cstring", Addr: 0x1000, Access: image.Read | image.Execute}, true, true},
 		{"names", image.Section{Name: ".strtab"}, false, true},
 		{"debug", image.Section{Name: ".debug_str"}, false, false},
 		{"mapped under a false name", image.Section{Name: ".debug_str", Addr: 0x1000, Access: image.Read}, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.section.FileSize, test.section.Size = uint64(len(body)), uint64(len(body))
-			got := telling(&image.Image{Format: image.ELF, Data: []byte(body), Sections: []image.Section{test.section}})
+			format := image.ELF
+			if strings.HasPrefix(test.section.Name, "__") {
+				format = image.MachO
+			}
+			got := telling(&image.Image{Format: format, Data: []byte(body), Sections: []image.Section{test.section}})
 			has := func(k text.Kind) bool {
 				return slices.ContainsFunc(got, func(r text.Ranked) bool { return r.Kind == k })
 			}

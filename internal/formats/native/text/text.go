@@ -33,9 +33,10 @@ const (
 
 // A Table holds the runs of a binary by offset.
 type Table struct {
-	image   *image.Image
-	regions []region // by offset, without overlap
-	runs    []packed
+	image    *image.Image
+	segments []image.Segment // by offset
+	regions  []region        // by offset, without overlap
+	runs     []packed
 
 	Cut   bool // there are more runs than a table holds
 	Glued bool // set by the caller, before Telling: the program was written in Go or Rust, which put no mark between texts
@@ -53,7 +54,9 @@ func (p packed) run() Run {
 
 // Extract finds the runs of m.
 func Extract(m *image.Image) *Table {
-	t := &Table{image: m, regions: regions(m)}
+	t := &Table{image: m, segments: slices.Clone(m.Segments)}
+	slices.SortStableFunc(t.segments, func(a, b image.Segment) int { return cmp.Compare(a.Offset, b.Offset) })
+	t.divide()
 	for _, r := range t.regions {
 		if r.role == debug {
 			continue
@@ -128,15 +131,24 @@ type region struct {
 	role     role
 }
 
-// regions divides the file by its sections, the first one deciding where they
-// overlap.
-func regions(m *image.Image) []region {
+// divide makes regions of the sections, the first one deciding where they
+// overlap, and of what lies between them, by segments.
+func (t *Table) divide() {
+	m := t.image
 	size := min(uint64(len(m.Data)), maxOffset)
-	var out []region
 	pos := uint64(0)
+	next := 0 // segment
 	gap := func(to uint64) {
-		if pos < to {
-			out = append(out, region{from: pos, to: to, section: -1, role: roleOfGap(m, pos, to)})
+		for pos < to {
+			for next < len(t.segments) && t.segments[next].Offset <= pos {
+				next++
+			}
+			end := to
+			if next < len(t.segments) {
+				end = min(end, t.segments[next].Offset)
+			}
+			t.regions = append(t.regions, region{from: pos, to: end, section: -1, role: t.roleOfGap(pos, end)})
+			pos = end
 		}
 	}
 	order := make([]int, 0, len(m.Sections))
@@ -153,11 +165,10 @@ func regions(m *image.Image) []region {
 			continue
 		}
 		gap(s.Offset)
-		out = append(out, region{from: max(pos, s.Offset), to: end, section: i, role: roleOf(m, s)})
+		t.regions = append(t.regions, region{from: max(pos, s.Offset), to: end, section: i, role: roleOf(m, s)})
 		pos = end
 	}
 	gap(size)
-	return out
 }
 
 // roleOf tells a section's role by its name, unless it is mapped while such a
@@ -172,7 +183,7 @@ func roleOf(m *image.Image, s *image.Section) role {
 			return plain
 		}
 		return debug
-	case s.Code || s.Access&image.Execute != 0:
+	case s.Code || s.Access&image.Execute != 0 && m.Format != image.MachO: // there, it is the segment's
 		return code
 	case name == ".strtab", name == ".symtab", name == ".shstrtab":
 		if mapped {
@@ -190,23 +201,29 @@ func roleOf(m *image.Image, s *image.Section) role {
 }
 
 // roleOfGap gives bytes without a section the role of the segment they are in.
-func roleOfGap(m *image.Image, from, to uint64) role {
-	for _, s := range m.Segments {
-		if from >= s.Offset && from-s.Offset < s.FileSize {
-			switch {
-			case s.Name == "__LINKEDIT":
-				return names
-			case s.Access&image.Execute != 0 && to-from > 4096:
-				return code
-			case from > 0:
-				return plain
-			}
-		}
-	}
-	if len(m.Segments) == 0 {
+func (t *Table) roleOfGap(from, to uint64) role {
+	if len(t.segments) == 0 {
 		return plain
 	}
-	return aside
+	switch s := t.segmentOf(from); {
+	case s == nil || from == 0:
+		return aside
+	case s.Name == "__LINKEDIT":
+		return names
+	case s.Access&image.Execute != 0 && to-from > 4096:
+		return code
+	}
+	return plain
+}
+
+// segmentOf returns the segment that holds an offset, the one that begins last
+// if there are several.
+func (t *Table) segmentOf(offset uint64) *image.Segment {
+	i := sort.Search(len(t.segments), func(i int) bool { return t.segments[i].Offset > offset }) - 1
+	if i < 0 || offset-t.segments[i].Offset >= t.segments[i].FileSize {
+		return nil
+	}
+	return &t.segments[i]
 }
 
 // regionOf returns the region that holds an offset.
@@ -228,10 +245,8 @@ func (t *Table) place(offset uint64) (addr uint64, section string) {
 		}
 		return addr, s.Name
 	}
-	for _, s := range m.Segments {
-		if offset >= s.Offset && offset-s.Offset < s.FileSize {
-			return s.Addr + (offset - s.Offset), s.Name
-		}
+	if s := t.segmentOf(offset); s != nil {
+		return s.Addr + (offset - s.Offset), s.Name
 	}
 	return 0, ""
 }

@@ -21,8 +21,9 @@ const (
 func tools(m *image.Image, g *golang.Info, r *rust.Info) []string {
 	var out []string
 	add := func(tool string) {
+		tool = strings.ToValidUTF8(tool[:min(len(tool), maxTool)], "")
 		if tool != "" && len(out) < maxTools && !slices.Contains(out, tool) {
-			out = append(out, strings.ToValidUTF8(tool[:min(len(tool), maxTool)], ""))
+			out = append(out, tool)
 		}
 	}
 	if g != nil {

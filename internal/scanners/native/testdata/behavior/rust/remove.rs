@@ -1,0 +1,3 @@
+fn main() {
+    std::fs::remove_file("a").unwrap()
+}
