@@ -23,7 +23,7 @@ const module = "github.com/loupe-sec/loupe/"
 // the same line only if that line begins with "together"; otherwise those of
 // the lines above its own.
 var floors = [][]string{
-	{"internal/core/finding", "internal/core/target", "internal/core/fault"},
+	{"internal/core/finding", "internal/core/target", "internal/core/fault", "internal/core/parallel"},
 	{"internal/core/rule", "internal/core/workspace", "internal/core/egress"},
 	{"internal/core/scan"},
 	{"internal/core/inventory", "internal/core/ruletest"},

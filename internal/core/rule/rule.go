@@ -44,6 +44,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/parallel"
 )
 
 // A Rule is one kind of problem. Its ID is for ever: a rule that is no longer
@@ -213,28 +214,40 @@ func (r *Rule) check() error {
 }
 
 // Load reads every .rule file under fsys, sorted by ID, and reports all that
-// is wrong with them at once. A file is named for its rule's ID.
+// is wrong with them at once. A file is named for its rule's ID. Files are
+// parsed in parallel: every start of the program waits for the built-in ones.
 func Load(fsys fs.FS) ([]*Rule, error) {
-	var rules []*Rule
-	var errs []error
-	taken := map[string]string{}
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Ext(name) != ".rule" {
-			return err
-		}
-		r, err := load(fsys, name, taken)
+	names, err := ruleFiles(fsys)
+	if err != nil {
+		return nil, err
+	}
+	rules := make([]*Rule, len(names))
+	errs := make([]error, len(names))
+	parallel.For(len(names), func(i int) {
+		r, err := load(fsys, names[i])
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			return nil
+			errs[i] = fmt.Errorf("%s: %w", names[i], err)
+			return
 		}
-		rules = append(rules, r)
-		return nil
+		rules[i] = r
 	})
+	errs = append(errs, duplicates(rules, names))
+	rules = slices.DeleteFunc(rules, func(r *Rule) bool { return r == nil })
 	slices.SortFunc(rules, func(a, b *Rule) int { return strings.Compare(a.ID, b.ID) })
-	return rules, errors.Join(append(errs, err)...)
+	return rules, errors.Join(errs...)
 }
 
-func load(fsys fs.FS, name string, taken map[string]string) (*Rule, error) {
+func ruleFiles(fsys fs.FS) (names []string, err error) {
+	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && path.Ext(name) == ".rule" {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+func load(fsys fs.FS, name string) (*Rule, error) {
 	data, err := fs.ReadFile(fsys, name)
 	if err != nil {
 		return nil, err
@@ -246,11 +259,23 @@ func load(fsys fs.FS, name string, taken map[string]string) (*Rule, error) {
 	if base := path.Base(r.ID) + ".rule"; path.Base(name) != base {
 		return nil, fmt.Errorf("rule %s belongs in a file named %s", r.ID, base)
 	}
-	for _, id := range append([]string{r.ID}, r.Aliases...) {
-		if old, dup := taken[id]; dup {
-			return nil, fmt.Errorf("the id %s is taken by %s", id, old)
-		}
-		taken[id] = name
-	}
 	return r, nil
+}
+
+// duplicates reports IDs and aliases that two files claim.
+func duplicates(rules []*Rule, names []string) error {
+	var errs []error
+	taken := map[string]string{}
+	for i, r := range rules {
+		if r == nil {
+			continue
+		}
+		for _, id := range append([]string{r.ID}, r.Aliases...) {
+			if old, dup := taken[id]; dup {
+				errs = append(errs, fmt.Errorf("%s: the id %s is taken by %s", names[i], id, old))
+			}
+			taken[id] = names[i]
+		}
+	}
+	return errors.Join(errs...)
 }

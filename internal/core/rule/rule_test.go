@@ -80,8 +80,9 @@ func TestLoadReportsEverything(t *testing.T) {
 		"native/connects-out.rule": {Data: []byte(good)},
 		"native/other.rule":        {Data: []byte(good)},
 		"native/broken.rule":       {Data: []byte("x")},
+		"again/connects-out.rule":  {Data: []byte(good)},
 	})
-	for _, want := range []string{"belongs in a file named connects-out.rule", "no front matter"} {
+	for _, want := range []string{"belongs in a file named connects-out.rule", "no front matter", "is taken by again/connects-out.rule"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}

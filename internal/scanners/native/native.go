@@ -44,6 +44,10 @@ var Scanner = &scan.Scanner{
 
 var builtin = sync.OnceValues(func() (*ruleset, error) { return compile(rules.Area("native"), rules.Runtimes()) })
 
+// Prepare gets the built-in rules ready, so that a program that fetches
+// something first need not wait for them later.
+func Prepare() { _, _ = builtin() } // what is wrong with them, the scan will say
+
 // New returns a scanner like [Scanner] with rules of the user's instead of the
 // built-in ones, or an error that names every rule that cannot be used.
 func New(set []*rule.Rule) (*scan.Scanner, error) {

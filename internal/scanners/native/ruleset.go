@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/parallel"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/formats/needle"
 )
@@ -51,10 +52,10 @@ func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
 	c := &compiler{}
 	s := &ruleset{}
 	var errs []error
-	for _, r := range rules {
-		one, err := c.rule(r)
+	for i, m := range matches(rules) {
+		one, err := c.rule(rules[i], m)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", r.ID, err))
+			errs = append(errs, fmt.Errorf("%s: match: %w", rules[i].ID, err))
 		}
 		s.rules = append(s.rules, one)
 	}
@@ -70,27 +71,41 @@ func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
 	return s, nil
 }
 
-func (c *compiler) rule(r *rule.Rule) (compiled, error) {
-	var m struct {
-		Behavior inventory.BehaviorName
-		Tier     inventory.Tier
-		Says     string
-		When     any
-	}
-	if err := yaml.UnmarshalWithOptions(r.Match, &m, yaml.Strict()); err != nil {
-		return compiled{}, fmt.Errorf("match: %w", err)
+// A match is the match section of a rule, decoded.
+type match struct {
+	Behavior inventory.BehaviorName
+	Tier     inventory.Tier
+	Says     string
+	When     any
+
+	err error
+}
+
+// matches decodes match sections in parallel: every start of the program waits
+// for them.
+func matches(rules []*rule.Rule) []match {
+	out := make([]match, len(rules))
+	parallel.For(len(rules), func(i int) {
+		out[i].err = yaml.UnmarshalWithOptions(rules[i].Match, &out[i], yaml.Strict())
+	})
+	return out
+}
+
+func (c *compiler) rule(r *rule.Rule, m match) (compiled, error) {
+	if m.err != nil {
+		return compiled{}, m.err
 	}
 	switch {
 	case m.Behavior != "" && !slices.Contains(inventory.BehaviorNames, m.Behavior):
-		return compiled{}, fmt.Errorf("match: unknown behavior %q: want one of %v", m.Behavior, inventory.BehaviorNames)
+		return compiled{}, fmt.Errorf("unknown behavior %q: want one of %v", m.Behavior, inventory.BehaviorNames)
 	case m.Tier != inventory.Capability && m.Tier != inventory.Use && m.Tier != inventory.Intent:
-		return compiled{}, fmt.Errorf("match: tier is %q: want capability, use or intent", m.Tier)
+		return compiled{}, fmt.Errorf("tier is %q: want capability, use or intent", m.Tier)
 	case m.Says == "" || strings.HasSuffix(m.Says, "."):
-		return compiled{}, errors.New("match: says must be a sentence without its full stop")
+		return compiled{}, errors.New("says must be a sentence without its full stop")
 	}
 	when, err := c.condition(m.When, 0)
 	if err != nil {
-		return compiled{}, fmt.Errorf("match: when: %w", err)
+		return compiled{}, fmt.Errorf("when: %w", err)
 	}
 	return compiled{r, m.Behavior, m.Tier, m.Says, when}, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/report"
 	"github.com/loupe-sec/loupe/internal/rules"
 	"github.com/loupe-sec/loupe/internal/scanners/all"
+	"github.com/loupe-sec/loupe/internal/scanners/native"
 	"github.com/loupe-sec/loupe/internal/source"
 )
 
@@ -58,6 +59,7 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	}
 	clock := func() time.Time { return cmp.Or(req.Now, time.Now()).UTC().Truncate(time.Millisecond) }
 	out := &report.Report{StartedAt: clock(), Tool: a.Tool(), AIModel: enrich.Model}
+	go native.Prepare()
 	opened, err := a.open(ctx, req)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,20 @@
+package parallel_test
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/loupe-sec/loupe/internal/core/parallel"
+)
+
+func TestForCallsEachOnce(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 1000} {
+		calls := make([]atomic.Int32, n)
+		parallel.For(n, func(i int) { calls[i].Add(1) })
+		for i := range calls {
+			if c := calls[i].Load(); c != 1 {
+				t.Errorf("For(%d) called f(%d) %d times", n, i, c)
+			}
+		}
+	}
+}
