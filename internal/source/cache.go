@@ -90,7 +90,7 @@ func (c *cache) open(want checksum) *blob {
 
 func (c *cache) used(name string) {
 	now := time.Now()
-	c.root.Chtimes(name, now, now)
+	_ = c.root.Chtimes(name, now, now) // at worst it goes too early
 }
 
 // A document is a registry's answer about a package.
@@ -156,20 +156,17 @@ func (c *cache) trim(limit int64) {
 	}
 	var files []file
 	var total int64
-	fs.WalkDir(c.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
+	_ = fs.WalkDir(c.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() { // what cannot be looked at stays
+			if info, err := d.Info(); err == nil {
+				if path.Dir(name) == "." && time.Since(info.ModTime()) > time.Hour {
+					c.root.Remove(name)
+				} else {
+					files = append(files, file{name, info.Size(), info.ModTime()})
+					total += info.Size()
+				}
+			}
 		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		if path.Dir(name) == "." && time.Since(info.ModTime()) > time.Hour {
-			c.root.Remove(name)
-			return nil
-		}
-		files = append(files, file{name, info.Size(), info.ModTime()})
-		total += info.Size()
 		return nil
 	})
 	slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })

@@ -152,8 +152,8 @@ func (c *npmClient) manifest(ctx context.Context, name, version string, p *packu
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		full, err := parsePackument(d.Body, acceptFull)
-		if err != nil || full.Versions[version] == nil {
+		full, _ := parsePackument(d.Body, acceptFull)
+		if full == nil || full.Versions[version] == nil {
 			return known, time.Time{}, nil // unpublished since, or a registry that has only one document
 		}
 		p = full
@@ -178,8 +178,8 @@ func (c *npmClient) oneManifest(ctx context.Context, name, version string) (*man
 	if d.Missing {
 		return nil, nil
 	}
-	m, err := parseManifest(d.Body)
-	if err != nil || string(m.Version) != version || m.Dist.Tarball == "" {
+	m, _ := parseManifest(d.Body)
+	if m == nil || string(m.Version) != version || m.Dist.Tarball == "" {
 		return nil, nil
 	}
 	return m, nil

@@ -107,7 +107,7 @@ func (k *kinded) UnmarshalJSON(data []byte) error {
 		var all []string
 		for _, i := range items {
 			var item kinded
-			if item.UnmarshalJSON(i); item != "" && len(i) < len(data) {
+			if item.UnmarshalJSON(i) == nil && item != "" && len(i) < len(data) {
 				all = append(all, string(item))
 			}
 		}

@@ -97,7 +97,7 @@ func parseSimpleHTML(data []byte, base *url.URL) ([]indexFile, error) {
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
-			if z.Err() != io.EOF {
+			if !errors.Is(z.Err(), io.EOF) {
 				return nil, z.Err()
 			}
 			if anchors == 0 && !bytes.Contains(bytes.ToLower(data[:min(len(data), 4096)]), []byte("<html")) && len(bytes.TrimSpace(data)) > 0 {

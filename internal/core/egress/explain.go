@@ -32,7 +32,7 @@ func Explain(ctx context.Context, host string, err error) error {
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
-	case errors.Is(err, context.Canceled) && context.Cause(ctx) != errTotal && !errors.Is(err, errIdle):
+	case errors.Is(err, context.Canceled) && !errors.Is(context.Cause(ctx), errTotal) && !errors.Is(err, errIdle):
 		return fault.New(fault.Unavailable, "the request to %s was cancelled", host).Try("try again").Because(err)
 	case isDNS && dns.IsNotFound:
 		return say("cannot be reached: its name does not resolve")
@@ -45,7 +45,7 @@ func Explain(ctx context.Context, host string, err error) error {
 		return say("cannot be reached: the connection was refused")
 	case errors.Is(err, errIdle):
 		return say("stopped sending in the middle of an answer")
-	case errors.Is(err, errTotal), context.Cause(ctx) == errTotal, timeout(err):
+	case errors.Is(err, errTotal), errors.Is(context.Cause(ctx), errTotal), timeout(err):
 		return say("does not answer in time")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return say("broke off its answer")

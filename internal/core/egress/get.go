@@ -86,7 +86,7 @@ func (c *Client) attempt(req *http.Request, maxBytes int64, read func(*http.Resp
 	defer resp.Body.Close()
 	host = resp.Request.URL.Host
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 {
-		io.CopyN(io.Discard, resp.Body, 4<<10) // lets the connection be used again
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // lets the connection be used again
 		return retryAfter(resp), status(host, resp.StatusCode)
 	}
 	b := resp.Body.(*body)
@@ -97,7 +97,7 @@ func (c *Client) attempt(req *http.Request, maxBytes int64, read func(*http.Resp
 		return never, tooBig(host, b.max)
 	}
 	err = read(resp)
-	if b.err != nil && b.err != io.EOF {
+	if b.err != nil && !errors.Is(b.err, io.EOF) {
 		return again(req.Context(), b.err), Explain(req.Context(), host, b.err)
 	}
 	return never, err

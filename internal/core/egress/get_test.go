@@ -417,10 +417,10 @@ func TestProxy(t *testing.T) {
 	defer proxy.Close()
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("NO_PROXY", "direct.example")
-	c := egress.New(egress.Options{Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
+	c := egress.New(egress.Options{Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
 		switch host {
 		case "inside.example", "direct.example":
-			return loopback(nil, host)
+			return loopback(ctx, host)
 		case "127.0.0.1":
 			t.Error("an address was looked up")
 		}

@@ -177,7 +177,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 // cause tells a reader which of our own clocks cancelled it.
 func (b *body) cause(err error) error {
-	if err != io.EOF && context.Cause(b.ctx) == errIdle {
+	if !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errIdle) {
 		return errIdle
 	}
 	return err

@@ -171,9 +171,8 @@ func (r *run) file(ctx context.Context, walkers []*Scanner, f *File) {
 			return s.File(ctx, p, f)
 		})
 	}
-	if wanted.Load() {
-		r.looked(f)
-	} else if err := f.failed(); err != nil {
+	r.looked(f, wanted.Load())
+	if err := f.failed(); err != nil && !wanted.Load() {
 		r.note(finding.Note{Path: f.Path, Text: err.Error()})
 	}
 }
@@ -185,14 +184,18 @@ func (f *File) failed() error {
 	return f.err
 }
 
-// looked counts a file and tells watchers.
-func (r *run) looked(f *File) {
+// looked counts a file, and tells watchers if a scanner wanted it.
+func (r *run) looked(f *File, wanted bool) {
 	r.mu.Lock()
 	r.res.Files++
-	r.res.Bytes += f.Size
+	if wanted {
+		r.res.Bytes += f.Size
+	}
 	p := &Progress{Phase: Inspect, What: f.Path, Done: r.res.Bytes, Files: r.res.Files}
 	r.mu.Unlock()
-	r.event(Event{Progress: p})
+	if wanted {
+		r.event(Event{Progress: p})
+	}
 }
 
 func (r *run) event(e Event) {

@@ -29,7 +29,7 @@ type Progress struct {
 	What  string `json:"what"`  // the file or address at hand
 	Done  int64  `json:"done"`  // bytes
 	Total int64  `json:"total"` // bytes; 0 if not known
-	Files int    `json:"files"` // looked at so far
+	Files int    `json:"files"` // passed so far
 }
 
 // A Result is all that a scan found out. Findings and notes are in an order
@@ -38,8 +38,8 @@ type Result struct {
 	Findings []finding.Finding
 	Notes    []finding.Note
 	Ran      []string // names of the scanners that ran, sorted
-	Files    int      // that a scanner wanted
-	Bytes    int64    // of those files
+	Files    int      // in the target, those in archives included
+	Bytes    int64    // of the files that a scanner wanted
 
 	facts map[Fact][]known
 }

@@ -191,7 +191,7 @@ func newPackage(eco Ecosystem, name, v string) (Target, error) {
 	}
 	switch {
 	case name == "":
-		return Target{}, fmt.Errorf("no package name after %s:", eco)
+		return Target{}, fmt.Errorf("no package name after %s", eco+":")
 	case !valid || len(name) > maxName:
 		return Target{}, fmt.Errorf("%q is not a package name of %s", name, eco)
 	case v != "" && (!version.MatchString(v) || strings.TrimSpace(v) != v):

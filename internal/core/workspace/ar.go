@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -27,7 +28,7 @@ func readAr(b *builder, src handle) error {
 		}
 		var h [arHeaderSize]byte
 		if got, err := src.ReadAt(h[:min(arHeaderSize, src.size-off)], off); got < arHeaderSize {
-			if err == nil || err == io.EOF {
+			if err == nil || errors.Is(err, io.EOF) {
 				err = errEnds
 			}
 			return err
@@ -48,7 +49,7 @@ func readAr(b *builder, src handle) error {
 			name = "" // tables of symbols
 		case name == "//":
 			longNames, name = make([]byte, min(there, maxExtension)), ""
-			if _, err := src.ReadAt(longNames, off); err != nil && err != io.EOF {
+			if _, err := src.ReadAt(longNames, off); err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
 		case strings.HasPrefix(name, "#1/"):
@@ -99,7 +100,7 @@ func bsdName(src handle, off, there int64, digits string) ([]byte, error) {
 		return nil, fmt.Errorf("the name before offset %d has no valid length", off)
 	}
 	name := make([]byte, n)
-	if _, err := src.ReadAt(name, off); err != nil && err != io.EOF {
+	if _, err := src.ReadAt(name, off); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return name, nil

@@ -66,7 +66,7 @@ func (t tree) child(dir folder, shown, name string) (node, error) {
 	if !ok || n.file == nil {
 		return node{}, fs.ErrNotExist
 	}
-	if _, err := n.file.look(context.Background(), t.w, path.Join(shown, packed)); err != nil {
+	if err := n.file.look(context.Background(), t.w, path.Join(shown, packed)); err != nil {
 		return node{}, err
 	}
 	if a := n.file.archive.Load(); a != nil {
@@ -143,7 +143,7 @@ func (t tree) ReadDir(name string) ([]fs.DirEntry, error) {
 		if n.file == nil {
 			continue
 		}
-		if _, err := n.file.look(context.Background(), t.w, at); err != nil {
+		if err := n.file.look(context.Background(), t.w, at); err != nil {
 			return nil, &fs.PathError{Op: "readdir", Path: name, Err: reason(err)}
 		}
 		if a := n.file.archive.Load(); a != nil {
@@ -210,13 +210,13 @@ type openDir struct {
 }
 
 var (
-	errIsFolder = pathReason("it is a folder")
-	errIsFile   = pathReason("it is not a folder")
+	errIsFolder = reasonError("it is a folder")
+	errIsFile   = reasonError("it is not a folder")
 )
 
-type pathReason string
+type reasonError string
 
-func (r pathReason) Error() string { return string(r) }
+func (r reasonError) Error() string { return string(r) }
 
 func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
 func (d *openDir) Close() error               { return nil }

@@ -119,7 +119,7 @@ func (p *spools) drop(s *spool) {
 	s.idle, s.dead = nil, true
 	if s.file != nil {
 		p.idleFiles--
-		p.remove(s.file)
+		_ = p.remove(s.file) // nobody wants it any more
 	} else {
 		p.used -= int64(cap(s.mem))
 		s.mem = nil
@@ -196,12 +196,12 @@ func (p *spools) start(expect int64) *spooler {
 	return w
 }
 
-// fill reads once from r, at most n bytes, and returns how many came. An error
-// of the spool itself is a spoolError.
-func (w *spooler) fill(r io.Reader, n int64) (int, error) {
+// fill reads once from r, at most n bytes. An error of the spool itself is a
+// spoolError.
+func (w *spooler) fill(r io.Reader, n int64) error {
 	if w.file == nil && len(w.mem) == cap(w.mem) {
 		if err := w.grow(); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	room := w.room
@@ -216,9 +216,9 @@ func (w *spooler) fill(r io.Reader, n int64) (int, error) {
 	if w.file == nil {
 		w.mem = w.mem[:len(w.mem)+got]
 	} else if _, werr := w.out.Write(room[:got]); werr != nil {
-		return got, spoolError{werr}
+		return spoolError{werr}
 	}
-	return got, err
+	return err
 }
 
 // grow makes room: more memory, or a file.
@@ -258,7 +258,7 @@ func (w *spooler) abort() {
 	if w.file != nil {
 		w.pool.mu.Lock()
 		defer w.pool.mu.Unlock()
-		w.pool.remove(w.file)
+		_ = w.pool.remove(w.file) // the error that led here matters more
 		return
 	}
 	w.pool.unreserve(int64(cap(w.mem)))

@@ -154,7 +154,7 @@ func (s *stream) take(raw string, n int64) (content, int64, error) {
 			readErr = limitError{s.ratioText()}
 			break
 		}
-		_, readErr = s.out.fill(s, min(keep-got, step))
+		readErr = s.out.fill(s, min(keep-got, step))
 	}
 	kept := s.out.size - off
 	if kept > 0 {
@@ -205,7 +205,9 @@ const hopelessFactor = 8
 
 func (s *stream) skip(n int64) error {
 	if ahead := min(n, int64(s.r.Buffered())); ahead > 0 {
-		s.r.Discard(int(ahead))
+		if _, err := s.r.Discard(int(ahead)); err != nil {
+			return err
+		}
 		n -= ahead
 	}
 	return s.run.skip(n)

@@ -127,9 +127,9 @@ func (r *tarReader) read() error {
 	for {
 		var h tarHeader
 		switch err := r.in.next((*[blockSize]byte)(&h)); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
-		case err == io.ErrUnexpectedEOF: // less than a block
+		case errors.Is(err, io.ErrUnexpectedEOF): // less than a block
 			if h == zeroBlock {
 				return nil
 			}

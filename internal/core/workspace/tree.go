@@ -100,19 +100,19 @@ var errIrregular = errors.New("it is no longer a regular file")
 // is: the next who asks for it, which is soon, finds it unpacked.
 const wholeHead = 64 << 10
 
-// look returns what kind of container the file is.
-func (f *file) look(ctx context.Context, w *Workspace, shown string) (kind, error) {
-	if k := kind(f.kind.Load()); k != unknown {
-		return k, nil
+// look finds out what kind of container the file is.
+func (f *file) look(ctx context.Context, w *Workspace, shown string) error {
+	if kind(f.kind.Load()) != unknown {
+		return nil
 	}
 	k, late := plainFile, false
 	var buf [headSize]byte
-	n := 0
+	var n int
 	if u, ok := f.content.(*unpacked); ok && f.size > wholeHead {
 		var err error
 		if n, err = u.head(ctx, buf[:]); err != nil {
 			if stop := w.alive(ctx); stop != nil {
-				return unknown, stop
+				return stop
 			}
 		}
 		k, late = identify(buf[:n]), true
@@ -121,21 +121,21 @@ func (f *file) look(ctx context.Context, w *Workspace, shown string) (kind, erro
 		if err == nil {
 			defer h.close()
 			n, err = h.ReadAt(buf[:min(h.size, headSize)], 0)
-			if err != nil && err != io.EOF {
+			if err != nil && !errors.Is(err, io.EOF) {
 				w.notes.addf(shown, "not looked at: %v", reason(err))
 			}
 			if k = identify(buf[:n]); k == plainFile {
 				k = identifyImage(h, h.size)
 			}
 		} else if stop := w.alive(ctx); stop != nil {
-			return unknown, stop
+			return stop
 		}
 	}
 	if late && k == plainFile {
 		f.late.Store(true)
 	}
 	f.settle(w, shown, k)
-	return kind(f.kind.Load()), nil
+	return nil
 }
 
 // settle records what the file is, and says so if its members stay unseen.

@@ -110,7 +110,7 @@ type gzipMembers struct {
 
 func (g *gzipMembers) Read(p []byte) (int, error) {
 	n, err := g.z.Read(p)
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	switch next, perr := g.in.Peek(2); {
@@ -119,7 +119,7 @@ func (g *gzipMembers) Read(p []byte) (int, error) {
 			g.z.Multistream(false)
 		}
 		return n, err
-	case perr != nil && perr != io.EOF:
+	case perr != nil && !errors.Is(perr, io.EOF):
 		return n, perr
 	}
 	if c, err := firstNonZero(g.in); err == nil && c != 0 {
@@ -194,7 +194,7 @@ func (r *run) read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := r.decoder.Read(p[:min(len(p), step)])
-	if err == io.ErrUnexpectedEOF { // which readers of blocks would take for their own
+	if errors.Is(err, io.ErrUnexpectedEOF) { // which readers of blocks would take for their own
 		err = errEnds
 	}
 	if n == 0 && err == nil && len(p) > 0 {
@@ -333,7 +333,7 @@ func (u *unpacked) fill(ctx context.Context, src handle, out *spooler) error {
 			return err
 		}
 		for end := s.off + s.n; r.out < end; {
-			if _, err := out.fill(r, end-r.out); err != nil && r.out < end {
+			if err := out.fill(r, end-r.out); err != nil && r.out < end {
 				return err
 			}
 		}

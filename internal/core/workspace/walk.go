@@ -77,7 +77,7 @@ func (w *Workspace) walk(ctx context.Context, dir folder, shown string, fn func(
 
 // visit shows a file and, if it is an archive, its members.
 func (w *Workspace) visit(ctx context.Context, f *file, shown string, fn func(Entry) error) error {
-	if _, err := f.look(ctx, w, shown); err != nil {
+	if err := f.look(ctx, w, shown); err != nil {
 		return err
 	}
 	a := f.archive.Load()

@@ -66,7 +66,7 @@ func (x *xzReader) Read(p []byte) (int, error) {
 	if x.sum != nil {
 		x.sum.Write(p[:n])
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = x.endBlock()
 	}
 	return n, err
@@ -248,7 +248,9 @@ func (x *xzReader) nextStream() error {
 	if err != nil {
 		return err
 	}
-	x.d.in.UnreadByte()
+	if err := x.d.in.UnreadByte(); err != nil {
+		return err
+	}
 	if c != xzMagic[0] {
 		return errors.New("other data follows the packed data")
 	}

@@ -156,8 +156,12 @@ func check(t *testing.T, folder string, programs []program) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	binaries := inventory.Binaries.Of(res)
+	if len(binaries) == 0 {
+		t.Fatalf("no binary was looked at: %v", res.Notes[:min(len(res.Notes), 3)])
+	}
 	detected := map[string]inventory.Behaviors{}
-	for _, b := range inventory.Binaries.Of(res) {
+	for _, b := range binaries {
 		if detected[b.Path] == nil {
 			detected[b.Path] = inventory.Behaviors{}
 		}

@@ -162,19 +162,19 @@ func (c *compiler) oneRuntime(data []byte) (runtime, error) {
 
 // build makes the finder. Texts are looked for as they are and as UTF-16,
 // which is how Windows programs hold them.
-func (s *ruleset) build() {
+func (set *ruleset) build() {
 	var texts [][]byte
-	for i, l := range s.literals {
+	for i, l := range set.literals {
 		texts = append(texts, []byte(l.bytes))
-		s.origin = append(s.origin, i)
+		set.origin = append(set.origin, i)
 		if l.text {
 			wide := make([]byte, 0, 2*len(l.bytes))
 			for _, c := range []byte(l.bytes) {
 				wide = append(wide, c, 0)
 			}
 			texts = append(texts, wide)
-			s.origin = append(s.origin, i)
+			set.origin = append(set.origin, i)
 		}
 	}
-	s.finder = needle.New(texts)
+	set.finder = needle.New(texts)
 }

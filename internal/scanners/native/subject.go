@@ -22,7 +22,6 @@ type subject struct {
 	runtimes    []string
 
 	cachedSymbols, cachedGo map[string]uint64
-	cachedEntropy           map[int]float64
 }
 
 // imported is an import, and whether a runtime takes it for itself.

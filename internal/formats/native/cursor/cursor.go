@@ -25,13 +25,13 @@ type Cursor struct {
 // New returns a cursor at the start of data; big selects big-endian integers.
 func New(data []byte, big bool) *Cursor { return &Cursor{data: data, big: big} }
 
-// An OutOfBounds error says which bytes were asked for and how many there are.
-type OutOfBounds struct {
+// An OutOfBoundsError says which bytes were asked for and how many there are.
+type OutOfBoundsError struct {
 	Offset, Length uint64
 	Size           int
 }
 
-func (e *OutOfBounds) Error() string {
+func (e *OutOfBoundsError) Error() string {
 	return fmt.Sprintf("%d bytes at offset %#x lie outside of %d bytes", e.Length, e.Offset, e.Size)
 }
 
@@ -48,7 +48,7 @@ func (c *Cursor) Len() int { return len(c.data) - c.off }
 func (c *Cursor) Seek(off uint64) *Cursor {
 	if c.err == nil {
 		if off > uint64(len(c.data)) {
-			c.err = &OutOfBounds{Offset: off, Size: len(c.data)}
+			c.err = &OutOfBoundsError{Offset: off, Size: len(c.data)}
 			return c
 		}
 		c.off = int(off)
@@ -72,7 +72,7 @@ func (c *Cursor) take(n uint64) []byte {
 		return nil
 	}
 	if n > uint64(len(c.data)-c.off) {
-		c.err = &OutOfBounds{Offset: uint64(c.off), Length: n, Size: len(c.data)}
+		c.err = &OutOfBoundsError{Offset: uint64(c.off), Length: n, Size: len(c.data)}
 		return nil
 	}
 	b := c.data[c.off : c.off+int(n) : c.off+int(n)]
@@ -185,7 +185,7 @@ func (c *Cursor) CString(limit int) string {
 	rest := c.data[c.off:]
 	n := bytes.IndexByte(rest[:min(len(rest), limit+1)], 0)
 	if n < 0 {
-		c.err = &OutOfBounds{Offset: uint64(c.off), Length: uint64(limit), Size: len(c.data)}
+		c.err = &OutOfBoundsError{Offset: uint64(c.off), Length: uint64(limit), Size: len(c.data)}
 		return ""
 	}
 	c.off += n + 1

@@ -436,7 +436,6 @@ func TestSignedModule(t *testing.T) {
 
 // TestFrames reads call frame descriptions in each encoding.
 func TestFrames(t *testing.T) {
-	type frame struct{ encoding byte }
 	pad := func(b []byte, n int) []byte {
 		for len(b)%n != 0 {
 			b = append(b, 0)

@@ -42,11 +42,10 @@ func systemFiles(t *testing.T, limit int, maxSize int64) []string {
 func filesIn(dir string, maxSize int64) []string {
 	var list []string
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil && info.Size() <= maxSize && isELF(path) {
-			list = append(list, path)
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil && info.Size() <= maxSize && isELF(path) {
+				list = append(list, path)
+			}
 		}
 		return nil
 	})

@@ -62,7 +62,6 @@ type dynamic struct {
 	values    map[uint64]uint64 // by tag; of tags that repeat, the last one, as loaders have it
 	needed    []uint64          // offsets of names
 	names     names             // its string table
-	symbols   []byte            // its symbol table
 	entry     uint64            // bytes of a symbol
 	maxSymbol uint32            // largest symbol index that a relocation names
 }

@@ -182,7 +182,7 @@ func (f *file) stubsAArch64(code []byte, addr uint64, found func(stub, slot uint
 			continue
 		}
 		ldr := insn.u32(code[i+4:])
-		scale := 0
+		var scale int
 		switch ldr & 0xffc003ff {
 		case 0xf9400211: // ldr x17, [x16, #n]
 			scale = 3

@@ -52,15 +52,15 @@ func initialMemory(data []byte) []byte {
 	count := c.Uleb()
 	for range min(count, uint64(len(data))) {
 		flag := c.Uleb()
-		at, active := uint64(0), true
+		var at uint64
+		var active bool
 		switch flag {
 		case 2:
 			c.Uleb() // memory
 			fallthrough
 		case 0:
 			at, active = constant(c)
-		case 1:
-			active = false
+		case 1: // passive
 		default:
 			return nil
 		}

@@ -14,16 +14,17 @@ func (f *file) versionInfo() {
 	if root == 0 {
 		return
 	}
-	at, leaf := uint64(0), false
+	var at uint64
 	for level := range 3 {
 		want := uint32(version)
 		if level > 0 {
 			want = anyID
 		}
-		at, leaf = f.resource(root, at, want)
-		if at == 0 || leaf != (level == 2) {
+		next, leaf := f.resource(root, at, want)
+		if next == 0 || leaf != (level == 2) {
 			return
 		}
+		at = next
 	}
 	entry := f.table(root+at, 16)
 	if len(entry) < 16 {

@@ -242,7 +242,7 @@ func (a *assembler) callIndirect(slot uint64) {
 	switch a.arch {
 	case "aarch64":
 		a.adrp(16, slot)
-		a.ops(ldr(16, 16, slot), 0xd63f0000|16<<5) // blr x16
+		a.ops(ldr(16, slot), 0xd63f0000|16<<5) // blr x16
 	case "x86":
 		a.bytes(0xff, 0x15)
 		a.absolute(slot)
@@ -256,7 +256,7 @@ func (a *assembler) callIndirect(slot uint64) {
 func (a *assembler) jumpIndirect(slot uint64) {
 	if a.arch == "aarch64" {
 		a.adrp(16, slot)
-		a.ops(ldr(16, 16, slot), 0xd61f0000|16<<5) // br x16
+		a.ops(ldr(16, slot), 0xd61f0000|16<<5) // br x16
 		return
 	}
 	a.bytes(0xff, 0x25)
@@ -269,9 +269,10 @@ func (a *assembler) adrp(r uint32, to uint64) {
 	a.ops(0x90000000 | pages&3<<29 | pages>>2<<5 | r)
 }
 
-// ldr loads a register of AArch64 from the place in its page that an address has.
-func ldr(r, from uint32, addr uint64) uint32 {
-	return 0xf9400000 | uint32(addr&0xfff)>>3<<10 | from<<5 | r
+// ldr loads a register of AArch64 from the place that an address has in its
+// page, which x16 holds.
+func ldr(r uint32, addr uint64) uint32 {
+	return 0xf9400000 | uint32(addr&0xfff)>>3<<10 | 16<<5 | r
 }
 
 // split12 splits a number for RISC-V into its upper 20 bits, in place, and a
@@ -296,7 +297,7 @@ func (a *assembler) pltHead() {
 	case "aarch64":
 		a.ops(0xa9bf7bf0) // stp x16, x30, [sp, #-16]!
 		a.adrp(16, got+16)
-		a.ops(ldr(17, 16, got+16), 0x91000000|uint32((got+16)&0xfff)<<10|16<<5|16, 0xd61f0000|17<<5, 0xd503201f, 0xd503201f, 0xd503201f)
+		a.ops(ldr(17, got+16), 0x91000000|uint32((got+16)&0xfff)<<10|16<<5|16, 0xd61f0000|17<<5, 0xd503201f, 0xd503201f, 0xd503201f)
 	case "arm":
 		// str lr, [sp, #-4]!; ldr lr, [pc, #4]; add lr, pc, lr; ldr pc, [lr, #8]!
 		a.ops(0xe52de004, 0xe59fe004, 0xe08fe00e, 0xe5bef008)
@@ -331,7 +332,7 @@ func (a *assembler) pltEntry(n int, slot uint64) (initial uint64) {
 	switch a.arch {
 	case "aarch64":
 		a.adrp(16, slot)
-		a.ops(ldr(17, 16, slot), 0x91000000|uint32(slot&0xfff)<<10|16<<5|16, 0xd61f0000|17<<5)
+		a.ops(ldr(17, slot), 0x91000000|uint32(slot&0xfff)<<10|16<<5|16, 0xd61f0000|17<<5)
 		return head
 	case "arm":
 		d := uint32(slot - a.here() - 8)

@@ -111,7 +111,7 @@ func buildMachO(p *plan) ([]byte, error) {
 }
 
 // add puts a section into its segment, which is made if need be.
-func (b *machoBuilder) add(access uint32, s machoSection) *machoSegment {
+func (b *machoBuilder) add(access uint32, s machoSection) {
 	i := slices.IndexFunc(b.segments, func(g *machoSegment) bool { return g.name == s.segment })
 	if i < 0 {
 		i = len(b.segments)
@@ -120,7 +120,6 @@ func (b *machoBuilder) add(access uint32, s machoSection) *machoSegment {
 	g := b.segments[i]
 	g.access |= access
 	g.sections = append(g.sections, &s)
-	return g
 }
 
 func (b *machoBuilder) describe() error {

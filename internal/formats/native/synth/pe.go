@@ -251,7 +251,7 @@ func (b *peBuilder) fillConst(addr uint64) []byte {
 		names := b.thunkNames(w, addr, now)
 		slot := 0
 		for n, lib := range now {
-			table := uint32(b.rva(addr + uint64(w.len())))
+			table := b.rva(addr + uint64(w.len()))
 			copy(w.b[slot:], names[n].b) // the address table starts out as the name table
 			for k, i := range lib.imports {
 				i.slot = addr + uint64(slot+k*b.word())

@@ -177,12 +177,12 @@ func Build(d Description) ([]byte, error) {
 		data = append(data, d.Overlay.bytes("overlay")...)
 	}
 	if len(data) > MaxSize {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	return data, nil
 }
 
-var tooLarge = fmt.Errorf("the binary would be larger than %d MB", MaxSize>>20)
+var errTooLarge = fmt.Errorf("the binary would be larger than %d MB", MaxSize>>20)
 
 // archNames are the spellings of instruction sets.
 var archNames = map[string]string{
@@ -361,55 +361,55 @@ func (d *Description) checkSize() error {
 	for _, list := range [][]string{d.Libraries, d.Strings, d.Wide, d.Wide, d.RPath, d.Comment, d.Go} {
 		for _, s := range list {
 			if !add(len(s) + 1) {
-				return tooLarge
+				return errTooLarge
 			}
 		}
 	}
 	if !add(each * (len(d.Go) + len(d.Imports))) {
-		return tooLarge
+		return errTooLarge
 	}
 	for _, b := range d.Bytes {
 		if !add(len(b) + 16) {
-			return tooLarge
+			return errTooLarge
 		}
 	}
 	for _, i := range d.Imports {
 		if !add(len(i.Name) + len(i.Library) + len(i.Version)) {
-			return tooLarge
+			return errTooLarge
 		}
 	}
 	for _, defs := range [][]Definition{d.Exports, d.Symbols, d.Code} {
 		for _, f := range defs {
 			if !add(each+len(f.Name)+len(f.Forward)) || !add(len(f.Code)) || !add(f.Size) {
-				return tooLarge
+				return errTooLarge
 			}
 			if len(f.Code)+64*(len(f.Loads)+len(f.Calls)) > maxCode {
 				return fmt.Errorf("function %q would be larger than %d bytes", f.Name, maxCode)
 			}
 			for _, l := range f.Loads {
 				if !add(32 + len(l)) {
-					return tooLarge
+					return errTooLarge
 				}
 			}
 			for _, c := range f.Calls {
 				for _, a := range c.Args {
 					if !add(len(a.Text)) {
-						return tooLarge
+						return errTooLarge
 					}
 				}
 				if !add(32 * (1 + len(c.Args))) {
-					return tooLarge
+					return errTooLarge
 				}
 			}
 		}
 	}
 	for _, s := range d.Sections {
 		if !add(each+len(s.Name)) || !add(s.Size) || !add(s.Content.size()) || s.Random < 0 {
-			return tooLarge
+			return errTooLarge
 		}
 	}
 	if !add(d.Overlay.size()) || d.Overlay.Random < 0 || total*int64(max(1, len(d.Arch))) > MaxSize {
-		return tooLarge
+		return errTooLarge
 	}
 	return nil
 }

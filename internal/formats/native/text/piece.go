@@ -38,8 +38,7 @@ func (p pieces) within(from, to uint64) pieces {
 // A collector gathers pieces that lie in long runs.
 type collector struct {
 	table  *Table
-	long   []packed // runs worth taking apart
-	bounds []span   // their addresses, sorted
+	bounds []span // addresses of runs worth taking apart, sorted
 	low    uint64
 	high   uint64
 	found  pieces
