@@ -71,6 +71,17 @@ func TestRepeatsCountOnce(t *testing.T) {
 	}
 }
 
+// TestSilence keeps a static program from being called harmless.
+func TestSilence(t *testing.T) {
+	b := &inventory.Binary{Path: "a", Arch: "x86_64", Format: "ELF", Silent: true, Functions: inventory.Functions{Count: 900}}
+	_, summary := enrich.Assess(nil, []*inventory.Binary{b}, nil, nil)
+	for _, text := range []string{summary, b.Explanation} {
+		if strings.Contains(text, "no network") || strings.Contains(text, "Nothing") || !strings.Contains(text, "statically") {
+			t.Errorf("a program that names nothing is cleared: %s", text)
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	b := &inventory.Binary{
 		Path: "a.node", Arch: "x86_64", Format: "ELF", Kind: "shared library", OS: "linux", Language: "C++", Size: 2048,
@@ -79,9 +90,9 @@ func TestSummary(t *testing.T) {
 	}
 	rel := &inventory.Release{Ecosystem: target.NPM, Name: "a", Version: "1.0.0", Deprecated: "use b"}
 	script := finding.Finding{Rule: "install/npm-script", Title: "Runs a script", Severity: finding.High, Evidence: []finding.Evidence{{Kind: "script", Value: "node x"}}}
-	_, summary := enrich.Assess(rel, []*inventory.Binary{b}, []finding.Finding{script}, []finding.Note{{Text: "x"}})
+	_, summary := enrich.Assess(rel, []*inventory.Binary{b}, []finding.Finding{script}, []finding.Note{{Text: "not looked at: x"}, {Text: "deprecated"}})
 	for _, want := range []string{
-		"a 1.0.0 holds 1 native binary (1 ELF; for x86_64) of 2 kB", "They show network access, and no file access",
+		"a 1.0.0 holds 1 native binary (1 ELF; for x86_64) of 2 kB", "It shows network access, and no file access",
 		`Installing it runs "node x".`, "The most serious finding is high: runs a script.", "deprecated", "1 part was not looked at", "The risk is",
 	} {
 		if !strings.Contains(summary, want) {

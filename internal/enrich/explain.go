@@ -36,6 +36,8 @@ func explain(b *inventory.Binary, fs []finding.Finding) string {
 		out = append(out, b.Behaviors[name][0].Text)
 	}
 	switch {
+	case b.Silent:
+		out = append(out, "It is linked statically and names nothing that it calls, so what else it does cannot be told from its tables.")
 	case len(seen) == 0:
 		out = append(out, "Nothing in its imports, strings and constants shows "+list(unseen, "or")+".")
 	case len(unseen) > 0:
@@ -118,8 +120,8 @@ func summarize(rel *inventory.Release, binaries []*inventory.Binary, fs []findin
 	if rel != nil && rel.Yanked != "" {
 		out = append(out, "Its publisher has withdrawn it.")
 	}
-	if len(notes) > 0 {
-		out = append(out, count(len(notes), "part was", "parts were")+" not looked at to the end: see the notes.")
+	if n := finding.CountUnread(notes); n > 0 {
+		out = append(out, count(n, "part was", "parts were")+" not looked at to the end: see the notes.")
 	}
 	out = append(out, fmt.Sprintf("The risk is %s (%d of 100).", risk.Level(), risk.Score))
 	return strings.Join(out, " ")
@@ -157,6 +159,18 @@ func acts(binaries []*inventory.Binary) string {
 		}
 	}
 	seen, unseen := behaviors(all)
+	they, silent := "They show", 0
+	if len(binaries) == 1 {
+		they = "It shows"
+	}
+	for _, b := range binaries {
+		if b.Silent {
+			silent++
+		}
+	}
+	if silent > 0 {
+		unseen = nil // nothing can be ruled out
+	}
 	var parts []string
 	for _, name := range seen {
 		word := behaviorWords[name]
@@ -165,13 +179,20 @@ func acts(binaries []*inventory.Binary) string {
 		}
 		parts = append(parts, word)
 	}
+	var out string
 	switch {
-	case len(seen) == 0:
-		return "They show no " + list(unseen, "or") + "."
-	case len(unseen) == 0:
-		return "They show " + list(parts, "and") + "."
+	case len(seen) == 0 && len(unseen) > 0:
+		out = they + " no " + list(unseen, "or") + "."
+	case len(seen) > 0 && len(unseen) > 0:
+		out = they + " " + list(parts, "and") + ", and no " + list(unseen, "or") + "."
+	case len(seen) > 0:
+		out = they + " " + list(parts, "and") + "."
 	}
-	return "They show " + list(parts, "and") + ", and no " + list(unseen, "or") + "."
+	if silent > 0 {
+		out = strings.TrimSpace(fmt.Sprintf("%s What %s is not known: linked statically, %s.", out,
+			count(silent, "binary calls", "binaries call"), "it names nothing that it takes from the system"))
+	}
+	return out
 }
 
 // installs says what runs when the package is installed, or built where there

@@ -79,7 +79,7 @@ func (m *markdown) header() {
 		}
 	}
 	m.printf("**%s**", cmp.Or(counted(m.Findings), "No findings"))
-	if n := len(m.Notes); n > 0 {
+	if n := finding.CountUnread(m.Notes); n > 0 {
 		m.printf(" · %s on what was not looked at", number(n, "note", "notes"))
 	}
 	m.printf("\n")
@@ -211,7 +211,7 @@ func (m *markdown) notes() {
 	if len(m.Notes) == 0 {
 		return
 	}
-	m.printf("\n### Not looked at, or not to the end\n\n")
+	m.printf("\n### Notes\n\n")
 	shown := 0
 	for _, n := range firstOf(m.Notes, maxNotes) {
 		if !m.fits(afterNotes, func() { m.note(n) }) {
@@ -229,7 +229,7 @@ func (m *markdown) note(n finding.Note) {
 	if n.Path != "" {
 		m.printf("%s: ", code(shorten(name(n.Path, maxName), 100), maxName))
 	}
-	m.printf("%s", literal(strings.TrimPrefix(n.Text, "not looked at: "), 300))
+	m.printf("%s", literal(n.Text, 300))
 	if n.Scanner != "" {
 		m.printf(" (%s)", literal(n.Scanner, 60))
 	}

@@ -27,7 +27,7 @@ func TestTableSays(t *testing.T) {
 			"GHSA-x84v-xcm2-53pg · CVE-2018-18074"}},
 		{"no binaries but a script", empty(), []string{"No native binaries in 31 files.", "At installation it runs: node-gyp-build"}},
 		{"no binaries and no script", quiet, []string{"No native binaries in 31 files.\nNothing was found to run at installation.", "No findings · 31 files"}},
-		{"silence with a note", unread, []string{"Not looked at, or not to the end", "No findings · 1 note on what was not looked at"}},
+		{"silence with a note", unread, []string{"Notes\n", "not looked at", "No findings · 1 note on what was not looked at"}},
 		{"both slices of a fat file", pack(), []string{"Mach-O x86_64", "Mach-O aarch64", "risk 48/100 medium"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -393,14 +393,14 @@ func (t *table) places(paths []string, noun string) string {
 	return fmt.Sprintf("in %d %s: %s", len(clean), noun, text)
 }
 
-// notes says what was not looked at.
+// notes says what was not looked at, and what else is good to know.
 func (t *table) notes() {
 	if len(t.Notes) == 0 {
 		return
 	}
-	t.heading("Not looked at, or not to the end")
+	t.heading("Notes")
 	for _, n := range t.Notes[:min(len(t.Notes), maxNotes)] {
-		text := prose(strings.TrimPrefix(n.Text, "not looked at: "), 300)
+		text := prose(n.Text, 300)
 		if n.Path != "" {
 			text = shorten(name(n.Path, maxName), 72) + ": " + text
 		}
@@ -422,9 +422,9 @@ func (t *table) counts() {
 		st = normal
 		parts[0] = counted(t.Findings)
 	}
-	if len(t.Notes) > 0 {
+	if n := finding.CountUnread(t.Notes); n > 0 {
 		st = normal
-		parts = append(parts, number(len(t.Notes), "note", "notes")+" on what was not looked at")
+		parts = append(parts, number(n, "note", "notes")+" on what was not looked at")
 	}
 	if n := len(t.Binaries); n > 0 {
 		parts = append(parts, number(n, "binary", "binaries"))

@@ -5,7 +5,8 @@
 //
 // Origins that the operator's own settings name (registries, databases, a
 // proxy) are trusted and skip the address check: mirrors often sit on private
-// or reserved addresses. The package refuses to talk at all when it is offline.
+// or reserved addresses, and so do the stores behind them, to which they may
+// redirect a request. The package refuses to talk at all when it is offline.
 package egress
 
 import (
@@ -34,6 +35,9 @@ type Options struct {
 	Timeout      time.Duration // of a request with its redirects, retries and body; 10 minutes
 	HeaderTime   time.Duration // until the headers of an answer have arrived; 30 s
 	IdleTime     time.Duration // between two reads of a body; 30 s
+	RateTime     time.Duration // over which a body must come at MinRate; 20 s
+	MinRate      int64         // bytes per second; 1000
+	DocumentTime time.Duration // of a Get, like Timeout; 2 minutes
 	DialTime     time.Duration // of a connection, name resolution included; 10 s
 	MaxRedirects int           // 5; negative means none
 	MaxBytes     int64         // of a body after decompression, where a request names no cap; 1 GiB
@@ -56,11 +60,13 @@ type Client struct {
 
 	slots *slots
 
-	mu            sync.Mutex
-	open, guarded *http.Transport // to trusted origins and through proxies; to all others
-	trusted       map[string]bool // by origin
-	roots         *x509.CertPool
-	added         map[[sha256.Size]byte]bool // to roots
+	mu      sync.Mutex
+	open    *http.Transport // to trusted origins and through proxies
+	vouched *http.Transport // to where a trusted origin redirects
+	guarded *http.Transport // to all others
+	trusted map[string]bool // by origin
+	roots   *x509.CertPool
+	added   map[[sha256.Size]byte]bool // to roots
 }
 
 // New returns a client. It reads the proxy settings of the environment
@@ -69,6 +75,9 @@ func New(opts Options) *Client {
 	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Minute)
 	opts.HeaderTime = cmp.Or(opts.HeaderTime, 30*time.Second)
 	opts.IdleTime = cmp.Or(opts.IdleTime, 30*time.Second)
+	opts.RateTime = cmp.Or(opts.RateTime, 20*time.Second)
+	opts.MinRate = cmp.Or(opts.MinRate, 1000)
+	opts.DocumentTime = cmp.Or(opts.DocumentTime, 2*time.Minute)
 	opts.DialTime = cmp.Or(opts.DialTime, 10*time.Second)
 	opts.MaxRedirects = cmp.Or(opts.MaxRedirects, 5)
 	opts.MaxBytes = cmp.Or(opts.MaxBytes, 1<<30)
@@ -116,8 +125,13 @@ func (c *Client) Branch() *Client {
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open.CloseIdleConnections()
-	c.guarded.CloseIdleConnections()
+	c.closeIdle()
+}
+
+func (c *Client) closeIdle() {
+	for _, t := range []*http.Transport{c.open, c.vouched, c.guarded} {
+		t.CloseIdleConnections()
+	}
 }
 
 // HTTPClient returns an http.Client with all the rules of c but without
@@ -168,8 +182,7 @@ func (c *Client) TrustCertificates(pem []byte) error {
 		return fmt.Errorf("egress: no PEM certificate in %d bytes", len(pem))
 	}
 	c.roots = roots
-	c.open.CloseIdleConnections()
-	c.guarded.CloseIdleConnections()
+	c.closeIdle()
 	c.buildTransports()
 	return nil
 }

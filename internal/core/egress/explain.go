@@ -15,7 +15,10 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/fault"
 )
 
-var errTotal = errors.New("the request took too long")
+var (
+	errTotal = errors.New("the request took too long")
+	errSlow  = errors.New("the answer came too slowly")
+)
 
 const checkNetwork = "check the network, the proxy and the registry settings, then try again"
 
@@ -45,6 +48,8 @@ func Explain(ctx context.Context, host string, err error) error {
 		return say("cannot be reached: the connection was refused")
 	case errors.Is(err, errIdle):
 		return say("stopped sending in the middle of an answer")
+	case errors.Is(err, errSlow):
+		return say("sends too slowly")
 	case errors.Is(err, errTotal), errors.Is(context.Cause(ctx), errTotal), timeout(err):
 		return say("does not answer in time")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
@@ -53,10 +58,10 @@ func Explain(ctx context.Context, host string, err error) error {
 	return say("cannot be reached")
 }
 
-// permanent says that an error comes back at once if one tries again.
+// permanent says that trying again would only end the same way.
 func permanent(err error) bool {
 	dns, ok := errors.AsType[*net.DNSError](err)
-	return ok && dns.IsNotFound || certificate(err)
+	return ok && dns.IsNotFound || certificate(err) || errors.Is(err, errSlow)
 }
 
 // bare takes off the wrapper that repeats the URL.
@@ -88,8 +93,8 @@ func offline(host string) error {
 }
 
 func tooBig(host string, max int64) error {
-	return fault.New(fault.Invalid, "the answer of %s is larger than the cap of %s", host, size(max)).
-		Try("scan a smaller part of the target")
+	return fault.New(fault.Exhausted, "the answer of %s is larger than the cap of %s for one download", host, size(max)).
+		Try("check the address, or download the file and scan it from disk")
 }
 
 func status(host string, code int) error {

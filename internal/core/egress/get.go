@@ -25,9 +25,12 @@ type Response struct {
 }
 
 // Get fetches rawURL and reads the body, at most maxBytes of it (0 means the
-// client's cap). A status of 4xx is an answer, not an error; 429 and 5xx are
-// errors once the attempts are used up.
+// client's cap). It is for documents, which have less time than files. A status
+// of 4xx is an answer, not an error; 429 and 5xx are errors once the attempts
+// are used up.
 func (c *Client) Get(ctx context.Context, rawURL string, header http.Header, maxBytes int64) (*Response, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.DocumentTime, errTotal)
+	defer cancel()
 	var out *Response
 	err := c.Fetch(ctx, rawURL, header, maxBytes, func(resp *http.Response) error {
 		data, err := io.ReadAll(resp.Body)

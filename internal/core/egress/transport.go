@@ -15,9 +15,10 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/fault"
 )
 
-// buildTransports makes the two transports: an open one for trusted origins
-// and for what a proxy reaches, and one whose dialer is the guard. The caller
-// holds the lock or is New.
+// buildTransports makes the transports: an open one for trusted origins and for
+// what a proxy reaches, one whose dialer is the guard, and one whose guard lets
+// private networks pass. They share no connections. The caller holds the lock
+// or is New.
 func (c *Client) buildTransports() {
 	c.open = &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) },
@@ -33,6 +34,8 @@ func (c *Client) buildTransports() {
 	c.guarded = c.open.Clone()
 	c.guarded.Proxy = nil
 	c.guarded.DialContext = c.Dial
+	c.vouched = c.guarded.Clone()
+	c.vouched.DialContext = c.dialVouched
 }
 
 // RoundTrip sends one request, without redirects or retries.
@@ -61,7 +64,10 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 		release()
 		return nil, err
 	}
-	b := &body{inner: resp.Body, ctx: ctx, idle: c.opts.IdleTime, left: c.opts.MaxBytes, max: c.opts.MaxBytes, host: req.URL.Host}
+	b := &body{
+		inner: resp.Body, ctx: ctx, idle: c.opts.IdleTime, left: c.opts.MaxBytes, max: c.opts.MaxBytes, host: req.URL.Host,
+		pace: pace{over: c.opts.RateTime, min: c.opts.MinRate},
+	}
 	b.timer = time.AfterFunc(c.opts.IdleTime, func() { cancel(errIdle) })
 	b.timer.Stop() // it runs while a read waits
 	b.done = sync.OnceFunc(func() { b.timer.Stop(); cancel(nil); release() })
@@ -72,7 +78,11 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 // route picks the transport for a request.
 func (c *Client) route(req *http.Request) (*http.Transport, error) {
 	c.mu.Lock()
-	trusted, open, guarded := c.trusted[origin(req.URL)], c.open, c.guarded
+	trusted, open, direct := c.trusted[origin(req.URL)], c.open, c.guarded
+	allowed := c.allowed
+	if isVouched(req.Context()) {
+		direct, allowed = c.vouched, c.allowedAnywhere
+	}
 	c.mu.Unlock()
 	if trusted {
 		return open, nil
@@ -82,12 +92,12 @@ func (c *Client) route(req *http.Request) (*http.Transport, error) {
 		return nil, fault.New(fault.Invalid, "the proxy setting of the environment is not a URL").Try("correct HTTP_PROXY or HTTPS_PROXY")
 	}
 	if via == nil {
-		return guarded, nil
+		return direct, nil
 	}
 	// The proxy resolves the name, and where there is a proxy this machine
 	// often can't. What can be judged from here is judged.
 	host := hostname(req.URL)
-	addrs, err := c.allowed(req.Context(), host)
+	addrs, err := allowed(req.Context(), host)
 	if fault.Is(err, fault.Forbidden) {
 		return nil, err
 	}
@@ -138,12 +148,13 @@ func (c *Client) acquire(ctx context.Context, host string) (release func(), err 
 
 var errIdle = errors.New("no byte for too long")
 
-// body is a response's body with an idle timer and a cap.
+// body is a response's body with an idle timer, a lowest rate and a cap.
 type body struct {
 	inner io.ReadCloser
 	ctx   context.Context
 	timer *time.Timer
 	idle  time.Duration
+	pace  pace
 	left  int64
 	max   int64
 	host  string
@@ -167,12 +178,39 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		return 0, b.err
 	}
+	began := time.Now()
 	n, err := b.inner.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
-	if err != nil {
+	switch {
+	case err != nil:
 		b.err = b.cause(err)
+	case b.pace.tooSlow(int64(n), time.Since(began)):
+		b.err = errSlow
 	}
 	return n, b.err
+}
+
+// A pace measures how fast bytes come, over one stretch of time after the
+// other. Only the time in which they are waited for counts: a slow reader is
+// nobody's fault.
+type pace struct {
+	over   time.Duration
+	min    int64 // bytes per second
+	reads  int
+	bytes  int64
+	waited time.Duration
+}
+
+// tooSlow counts a read, and judges at the end of a stretch. One read alone is
+// left to the idle timer: all of a short answer may have come with it.
+func (p *pace) tooSlow(n int64, waited time.Duration) bool {
+	p.reads, p.bytes, p.waited = p.reads+1, p.bytes+n, p.waited+waited
+	if p.waited < p.over || p.reads < 2 {
+		return false
+	}
+	slow := float64(p.bytes) < float64(p.min)*p.waited.Seconds()
+	p.reads, p.bytes, p.waited = 0, 0, 0
+	return slow
 }
 
 // cause tells a reader which of our own clocks cancelled it.

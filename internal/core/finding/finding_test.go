@@ -79,7 +79,9 @@ func TestRedact(t *testing.T) {
 		{"https://user:" + long + "@host/x", "https://user:[redacted]@host/x"},
 		{"Authorization: Bearer " + long, "Authorization: Bearer [redacted]"},
 		{"//registry.example/:_authToken=" + long, "//registry.example/:_authToken=[redacted]"},
-		{"ghp_" + long, "ghp_[redacted]"},
+		{"ghp_" + long + "a1B2", "ghp_[redacted]"},
+		{"npm_" + long + "a1B2", "npm_[redacted]"},
+		{"check npm_config_registry_and_more", "check npm_config_registry_and_more"},
 		{"node install.js --fallback", "node install.js --fallback"},
 		{"https://host/a/b:c@d", "https://host/a/b:c@d"},
 	} {

@@ -15,7 +15,9 @@ var secretShapes = []*regexp.Regexp{
 	regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`),
 	regexp.MustCompile(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`),
 	regexp.MustCompile(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`\b((?:gh[pousr]_|github_pat_|glpat-|npm_|xox[abprs]-|sk_live_|rk_live_|sk-|pypi-|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`),
+	regexp.MustCompile(`\b(gh[pousr]_|npm_)[A-Za-z0-9]{36}`),
+	regexp.MustCompile(`\b((?:github_pat_|glpat-|xox[abprs]-|sk_live_|rk_live_|pypi-AgE|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`),
+	regexp.MustCompile(`\b(sk-(?:[a-z]{2,8}-)*)[A-Za-z0-9_-]{24,}`),
 	regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`),
 }
 

@@ -1,6 +1,9 @@
 package inventory
 
 import (
+	"net/url"
+	"strings"
+
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 )
@@ -44,12 +47,14 @@ type Binary struct {
 	Functions Functions
 	Sections  []Section
 
+	Silent    bool // linked statically, without names: what it calls is not known
 	Stripped  bool
 	Linkage   string
 	Signed    bool
 	Language  string
 	Toolchain []string
 	BuildID   string
+	Modules   []Module // Go modules and Rust crates that it names, sorted
 
 	Strings   []String // the most telling ones, best first, capped
 	Behaviors Behaviors
@@ -58,6 +63,26 @@ type Binary struct {
 	Risk        finding.Risk
 	Explanation string // a paragraph
 	Preview     string // of the most telling function; empty until code is analysed
+}
+
+// A Module is a package of another ecosystem that was compiled into a binary.
+type Module struct {
+	Type    string // of the package URL: "golang", "cargo"
+	Name    string
+	Version string // "v1.2.3" for Go, "1.2.3" for Rust
+}
+
+// PURL returns the package URL of the module.
+func (m Module) PURL() string {
+	var b strings.Builder
+	b.WriteString("pkg:" + m.Type)
+	for part := range strings.SplitSeq(m.Name, "/") {
+		b.WriteString("/" + url.PathEscape(part))
+	}
+	if m.Version != "" {
+		b.WriteString("@" + strings.ReplaceAll(url.PathEscape(m.Version), "+", "%2B"))
+	}
+	return b.String()
 }
 
 // A Name is a symbol in both its forms.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,7 +100,7 @@ func Choose(scanners []*Scanner, names []string) ([]*Scanner, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(known, n) {
-			return nil, fault.New(fault.Invalid, "there is no scanner %q", n).Try("choose from %v", known)
+			return nil, fault.New(fault.Invalid, "there is no scanner %q", n).Try("choose from %s", strings.Join(known, ", "))
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(scanners), func(s *Scanner) bool { return !slices.Contains(names, s.Name) }), nil

@@ -185,6 +185,9 @@ const maxName = 214
 
 func newPackage(eco Ecosystem, name, v string) (Target, error) {
 	valid := npmName.MatchString(name)
+	if at := strings.IndexAny(name, "=<>[ "); at > 0 {
+		return Target{}, fmt.Errorf("%q is not a package name of %s: write %s:%s@VERSION for one version", name, eco, eco, strings.TrimSpace(name[:at]))
+	}
 	if eco == PyPI {
 		valid = pypiName.MatchString(name)
 		name = NormalizePyPI(name)

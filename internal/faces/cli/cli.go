@@ -97,12 +97,9 @@ func (s Streams) exit(err error) int {
 	}
 	kind, text := fault.Of(err)
 	if kind == fault.Internal {
-		text = err.Error() // a person at a terminal is the log
+		text = finding.Redact(err.Error()) // a person at a terminal is the log
 	}
-	fmt.Fprintf(s.Err, "loupe: %s\n", finding.Printable(finding.Redact(text), 2000))
-	if kind == fault.Invalid {
-		return exitUsage
-	}
+	fmt.Fprintf(s.Err, "loupe: %s\n", finding.Printable(text, 2000))
 	return exitFailed
 }
 
@@ -170,10 +167,14 @@ func fromEnvironment(flags *pflag.FlagSet, env func(string) string) error {
 // usage.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, list []string) error {
-		if err := check(c, list); err != nil {
-			return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+		switch err := check(c, list); {
+		case err == nil:
+			return nil
+		case len(list) == 0:
+			return usageError{fmt.Errorf("%s is missing; see `%s --help`", strings.TrimPrefix(c.Use, c.Name()+" "), c.CommandPath())}
+		default:
+			return usageError{fmt.Errorf("%q is one word too many; see `%s --help`", list[len(list)-1], c.CommandPath())}
 		}
-		return nil
 	}
 }
 

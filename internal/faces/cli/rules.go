@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -31,12 +32,17 @@ func newRulesList(s Streams) *cobra.Command {
   loupe rules list install`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, list []string) error {
+			set := newApp("").Rules()
+			if len(list) > 0 {
+				set = slices.DeleteFunc(slices.Clone(set), func(r *rule.Rule) bool { return !strings.HasPrefix(r.ID, list[0]+"/") })
+			}
+			if len(set) == 0 {
+				return usageError{fmt.Errorf("there are no rules of the area %q; `loupe rules list` shows all", list[0])}
+			}
 			w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "RULE\tSEVERITY\tATT&CK\tTITLE")
-			for _, r := range newApp("").Rules() {
-				if len(list) == 0 || strings.HasPrefix(r.ID, list[0]+"/") {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.ID, r.Severity, strings.Join(r.Attack, " "), r.Title)
-				}
+			for _, r := range set {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.ID, r.Severity, strings.Join(r.Attack, " "), r.Title)
 			}
 			return w.Flush()
 		},

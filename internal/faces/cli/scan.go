@@ -145,6 +145,9 @@ func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format,
 			return req, format, failOn, usageError{fmt.Errorf("--fail-on: %w", err)}
 		}
 	}
+	if err = app.CheckScan(req); err != nil {
+		return req, format, failOn, usageError{err}
+	}
 	format, err = chooseFormat(f.format, f.out)
 	return req, format, failOn, err
 }
@@ -177,19 +180,41 @@ func (s Streams) write(out string, format report.Format, rep *report.Report, exp
 	if err := format.Write(&buf, rep, report.Options{Explain: explain, Width: 100}); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+"-*")
-	if err != nil {
+	if err := writeFile(out, buf.Bytes()); err != nil {
 		return fault.New(fault.Unavailable, "the report cannot be written to %s", out).Try("choose a folder that exists and that you may write to").Because(err)
 	}
-	defer os.Remove(tmp.Name()) // after the rename there is nothing left to remove
-	_, err = tmp.Write(buf.Bytes())
-	if err = cmp.Or(err, tmp.Chmod(0o644), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), out)
-	}
-	if err != nil {
-		return fault.New(fault.Unavailable, "the report cannot be written to %s", out).Because(err)
-	}
 	return nil
+}
+
+// writeFile writes a regular file whole or not at all, where a link leads, with
+// the rights that the user's mask leaves. Into a device or pipe it just writes.
+func writeFile(name string, data []byte) error {
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		name = to
+	}
+	mode := os.FileMode(0o666)
+	if info, err := os.Stat(name); err == nil {
+		if !info.Mode().IsRegular() {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.Write(data)
+			return cmp.Or(err, f.Close())
+		}
+		mode = info.Mode().Perm()
+	}
+	tmp := filepath.Join(filepath.Dir(name), fmt.Sprintf(".%s-%d", filepath.Base(name), os.Getpid()))
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp) // after the rename there is nothing left to remove
+	_, err = f.Write(data)
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
 }
 
 // gate fails if a finding is as bad as the user does not want it.

@@ -290,6 +290,7 @@ var facts = []fact{
 		return s.bin.Functions.Count <= 120 && len(s.bin.Imports) <= 80 && len(s.bin.Data) < 1<<19
 	}},
 	{"large", func(s *subject) bool { return len(s.bin.Data) >= 96<<10 }},
+	{"broad", func(s *subject) bool { return s.bin.Functions.Count > 3000 }},
 	{"huge", func(s *subject) bool { return len(s.bin.Data) >= 48<<20 }},
 	{"few-imports", func(s *subject) bool { return len(s.bin.Imports) < 12 }},
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},

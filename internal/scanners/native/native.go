@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
@@ -22,6 +23,8 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/formats/native"
+	"github.com/loupe-sec/loupe/internal/formats/native/golang"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
 
@@ -96,6 +99,7 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
 	s := newSubject(set, b)
 	known := describe(f, b)
+	known.Silent = s.silent()
 	known.Behaviors = inventory.Behaviors{}
 	for i := range set.rules {
 		r := &set.rules[i]
@@ -121,7 +125,17 @@ func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
 	for _, details := range known.Behaviors {
 		slices.SortStableFunc(details, func(a, b inventory.Detail) int { return cmp.Compare(rank(b.Tier), rank(a.Tier)) })
 	}
+	if known.Silent {
+		p.Note(f.Path, "not looked at: the calls of a statically linked program, which takes nothing from elsewhere that could be named")
+	}
 	inventory.Binaries.Add(p, known)
+}
+
+// silent reports whether a binary shows nothing of what it calls: it is linked
+// statically, without names. Go's own table names functions all the same.
+func (s *subject) silent() bool {
+	return s.bin.Linkage != image.Dynamic && len(s.bin.Imports) == 0 && s.bin.GoInfo == nil &&
+		s.bin.Format != image.Wasm && s.bin.Kind != image.Object && len(s.bin.Symbols) == 0 && s.bin.Functions.Count > 20
 }
 
 // rank orders tiers by what they prove.
@@ -184,8 +198,32 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 	for _, s := range b.Strings {
 		out.Strings = append(out.Strings, inventory.String{Value: s.Value, Kind: string(s.Kind)})
 	}
+	out.Modules = modules(b)
 	out.Demangled = readable(slices.Concat(out.Imports, out.Exports))
 	return out
+}
+
+// modules returns the Go modules and Rust crates that a binary names. Crates of
+// the standard library come with the compiler and are left out.
+func modules(b *native.Binary) []inventory.Module {
+	var out []inventory.Module
+	if b.GoInfo != nil {
+		for _, m := range append([]golang.Module{b.GoInfo.Main}, b.GoInfo.Deps...) {
+			if m.Replace != nil {
+				m = *m.Replace
+			}
+			if m.Path != "" && m.Version != "(devel)" && m.Version != "" {
+				out = append(out, inventory.Module{Type: "golang", Name: m.Path, Version: m.Version})
+			}
+		}
+	}
+	for _, c := range b.Crates {
+		if c.Origin == "registry" && !c.Build {
+			out = append(out, inventory.Module{Type: "cargo", Name: c.Name, Version: c.Version})
+		}
+	}
+	slices.SortFunc(out, func(a, b inventory.Module) int { return strings.Compare(a.PURL(), b.PURL()) })
+	return slices.Compact(out)
 }
 
 // readable returns the names whose readable form differs, sorted.

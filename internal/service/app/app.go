@@ -54,7 +54,7 @@ type ScanRequest struct {
 // Scan gets a target, runs the scanners over it, and puts what was found into
 // a report. Its errors are faults that a user can read.
 func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error) {
-	if _, err := scan.Choose(all.Scanners, req.Scanners); err != nil {
+	if err := CheckScan(req); err != nil {
 		return nil, err
 	}
 	clock := func() time.Time { return cmp.Or(req.Now, time.Now()).UTC().Truncate(time.Millisecond) }
@@ -81,10 +81,17 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	out.Notes = finding.ArrangeNotes(append(res.Notes, opened.Notes...))
 	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
 	out.Rules = rulesOf(res.Ran)
-	out.Components = components(opened.Release)
+	out.Components = components(opened.Release, out.Binaries)
 	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
 	out.CompletedAt = clock()
 	return out, nil
+}
+
+// CheckScan refuses a request that cannot mean anything, before anything is
+// fetched.
+func CheckScan(req ScanRequest) error {
+	_, err := scan.Choose(all.Scanners, req.Scanners)
+	return err
 }
 
 // open gets the target, and tells watchers how far that is.
@@ -119,26 +126,33 @@ func rulesOf(ran []string) []*rule.Rule {
 	return out
 }
 
-// components are the packages that a release consists of: itself and its
-// platform packages.
-func components(rel *inventory.Release) []report.Component {
+// components are the packages that a target consists of: the release itself,
+// its platform packages, and the modules and crates that its binaries name.
+func components(rel *inventory.Release, binaries []*inventory.Binary) []report.Component {
 	out := []report.Component{}
-	if rel == nil {
-		return out
-	}
 	index := map[string]int{}
-	for _, p := range rel.Parts {
-		t, err := target.Parse(p.PURL)
-		if err != nil {
-			continue // a part without a package URL is a file of the release itself
-		}
-		i, ok := index[p.PURL]
+	add := func(purl, name, version, at string) {
+		i, ok := index[purl]
 		if !ok {
 			i = len(out)
-			index[p.PURL] = i
-			out = append(out, report.Component{PURL: p.PURL, Name: t.Name, Version: t.Version})
+			index[purl] = i
+			out = append(out, report.Component{PURL: purl, Name: name, Version: version})
 		}
-		out[i].Locations = append(out[i].Locations, cmp.Or(p.Path, "."))
+		if !slices.Contains(out[i].Locations, at) {
+			out[i].Locations = append(out[i].Locations, at)
+		}
+	}
+	if rel != nil {
+		for _, p := range rel.Parts {
+			if t, err := target.Parse(p.PURL); err == nil { // else it is a file of no package
+				add(p.PURL, t.Name, t.Version, cmp.Or(p.Path, "."))
+			}
+		}
+	}
+	for _, b := range binaries {
+		for _, m := range b.Modules {
+			add(m.PURL(), m.Name, m.Version, b.Path)
+		}
 	}
 	slices.SortFunc(out, func(a, b report.Component) int { return cmp.Compare(a.PURL, b.PURL) })
 	return out
