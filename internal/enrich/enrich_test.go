@@ -90,7 +90,7 @@ func TestSummary(t *testing.T) {
 	}
 	rel := &inventory.Release{Ecosystem: target.NPM, Name: "a", Version: "1.0.0", Deprecated: "use b"}
 	script := finding.Finding{Rule: "install/npm-script", Title: "Runs a script", Severity: finding.High, Evidence: []finding.Evidence{{Kind: "script", Value: "node x"}}}
-	_, summary := enrich.Assess(rel, []*inventory.Binary{b}, []finding.Finding{script}, []finding.Note{{Text: "not looked at: x"}, {Text: "deprecated"}})
+	_, summary := enrich.Assess(rel, []*inventory.Binary{b}, []finding.Finding{script}, []finding.Note{{Text: "not looked at: x"}, {Text: "deprecated", Informs: true}})
 	for _, want := range []string{
 		"a 1.0.0 holds 1 native binary (1 ELF; for x86_64) of 2 kB", "It shows network access, and no file access",
 		`Installing it runs "node x".`, "The most serious finding is high: runs a script.", "deprecated", "1 part was not looked at", "The risk is",

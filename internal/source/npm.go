@@ -89,7 +89,7 @@ func openNPM(ctx context.Context, req Request) (opened *Opened, err error) {
 	o.Release.Published = published
 	o.add(part, b)
 	if m.Deprecated != "" {
-		o.note("", "the package is deprecated: %s", oneLine(string(m.Deprecated)))
+		o.inform("", "the package is deprecated: %s", oneLine(string(m.Deprecated)))
 	}
 	if !b.checked {
 		o.note("", "not verified: the registry gives no hash for %s", part.Filename)

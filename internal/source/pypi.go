@@ -68,7 +68,7 @@ func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
 		Yanked:    yankedReason(files),
 	}
 	if o.Release.Yanked != "" {
-		o.note("", "the version is yanked: %s", oneLine(o.Release.Yanked))
+		o.inform("", "the version is yanked: %s", oneLine(o.Release.Yanked))
 	}
 	if others := p.others(version); len(others) > 0 {
 		o.note("", "not looked at: files that are neither wheels nor sources: %s", enumerate(others, 8))
@@ -308,7 +308,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 		if b.checked {
 			part.Digest = hexDigest(b.algorithm, b.sum)
 		} else {
-			o.note(d.name, "not verified: the index gives no hash for it")
+			o.inform(d.name, "not verified: the index gives no hash for it")
 		}
 		if err := o.Workspace.MountFile(workspace.Part{Label: part.PURL, Origin: inventory.WholeFile}, d.name, b, b.size, nil); err != nil {
 			o.note(d.name, "not looked at: %v", err)

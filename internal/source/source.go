@@ -117,6 +117,11 @@ func (o *Opened) add(part inventory.Part, b *blob) {
 	}
 }
 
+// inform records what is good to know of a target that was looked at.
+func (o *Opened) inform(path, format string, args ...any) {
+	o.Notes = append(o.Notes, finding.Note{Path: path, Text: fmt.Sprintf(format, args...), Informs: true})
+}
+
 // mountArchive shows the members of a part's archive at its path, without the
 // first strip folders of their names.
 func (o *Opened) mountArchive(part inventory.Part, b *blob, strip int) error {

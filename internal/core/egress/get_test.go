@@ -1,6 +1,7 @@
 package egress_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/egress"
@@ -151,13 +153,14 @@ func TestRedirect(t *testing.T) {
 	})
 	secret := http.Header{"Authorization": {"Bearer hunter2"}, "Cookie": {"a=hunter2"}, "Accept": {"x/y"}}
 
-	_, err := client(t, egress.Options{}, registry).Get(t.Context(), registry+"/away", secret, 0)
-	oneSentence(t, err, fault.Forbidden, "files.example leads to a loopback address")
-
-	got, err := client(t, egress.Options{}, registry, files).Get(t.Context(), registry+"/away", secret, 0)
+	// A trusted origin may send us to a store on a private network.
+	c := client(t, egress.Options{}, registry)
+	got, err := c.Get(t.Context(), registry+"/away", secret, 0)
 	if err != nil || string(got.Body) != "file" {
 		t.Fatalf("Get = %v, %v", got, err)
 	}
+	_, err = c.Get(t.Context(), files+"/x", nil, 0)
+	oneSentence(t, err, fault.Forbidden, "files.example leads to a loopback address")
 	if h := seen.Load().(http.Header); h.Get("Authorization") != "" || h.Get("Cookie") != "" || h.Get("Referer") != "" || h.Get("Accept") != "x/y" {
 		t.Errorf("headers after a redirect to another origin: %v", h)
 	}
@@ -171,6 +174,42 @@ func TestRedirect(t *testing.T) {
 	oneSentence(t, err, fault.Unavailable, "more than 5 times")
 	_, err = client(t, egress.Options{}, registry).Get(t.Context(), registry+"/file", nil, 0)
 	oneSentence(t, err, fault.Invalid, `"file" is not a scheme`)
+}
+
+// Trust reaches one hop far: not to where the next host redirects, not from an
+// origin that is not trusted itself, and never to cloud metadata.
+func TestRedirectBeyondTrust(t *testing.T) {
+	end := serve(t, "end.example", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "internal") })
+	store := serve(t, "store.example", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, end, 302) })
+	registry := serve(t, "registry.example", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metadata" {
+			http.Redirect(w, r, "http://metadata.example/", 302)
+			return
+		}
+		http.Redirect(w, r, store, 302)
+	})
+	resolve := func(ctx context.Context, host string) ([]netip.Addr, error) {
+		if host == "metadata.example" {
+			return []netip.Addr{netip.MustParseAddr("169.254.169.254")}, nil
+		}
+		return loopback(ctx, host)
+	}
+	for _, test := range []struct {
+		name, url, trusted, says string
+	}{
+		{"two hops", registry, registry, "end.example leads to a loopback address, which is refused; use a public host"},
+		{"metadata", registry + "/metadata", registry, "metadata.example leads to a cloud metadata address"},
+		{"first hop untrusted", store, end, "store.example leads to a loopback address"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := egress.New(egress.Options{Resolve: resolve, Attempts: 1})
+			if err := c.Trust(test.trusted); err != nil {
+				t.Fatal(err)
+			}
+			_, err := c.Get(t.Context(), test.url, nil, 0)
+			oneSentence(t, err, fault.Forbidden, test.says)
+		})
+	}
 }
 
 // Once away from its origin a request gets its credentials back nowhere, not
@@ -328,7 +367,7 @@ func TestCap(t *testing.T) {
 	c := client(t, egress.Options{}, u)
 	for _, path := range []string{"/bomb", "/endless", "/plain"} {
 		_, err := c.Get(t.Context(), u+path, nil, 16<<10)
-		oneSentence(t, err, fault.Invalid, "larger than the cap of 16 KiB")
+		oneSentence(t, err, fault.Exhausted, "larger than the cap of 16 KiB for one download; check the address, or download the file")
 	}
 	if got, err := c.Get(t.Context(), u+"/plain", nil, 32<<10); err != nil || len(got.Body) != 32<<10 {
 		t.Errorf("an answer of exactly the cap: %v", err)
@@ -357,6 +396,8 @@ func TestTimes(t *testing.T) {
 		{"no headers", "/headers", egress.Options{HeaderTime: 30 * time.Millisecond, Attempts: 1}, "does not answer in time"},
 		{"no more body", "/body", egress.Options{IdleTime: 30 * time.Millisecond, Attempts: 1}, "stopped sending in the middle of an answer"},
 		{"a drip", "/drip", egress.Options{Timeout: 100 * time.Millisecond}, "does not answer in time"},
+		{"a document that drips", "/drip", egress.Options{DocumentTime: 100 * time.Millisecond}, "does not answer in time"},
+		{"too slow", "/drip", egress.Options{RateTime: 50 * time.Millisecond, MinRate: 100_000}, "sends too slowly"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client(t, test.opts, u).Get(t.Context(), u+test.path, nil, 0)
@@ -369,6 +410,59 @@ func TestTimes(t *testing.T) {
 		_, err := client(t, egress.Options{}, u).Get(ctx, u+"/body", nil, 0)
 		oneSentence(t, err, fault.Unavailable, "was cancelled")
 	})
+}
+
+// With the default times, and the clock of a test: what comes below 1 kB/s ends
+// after 20 s, what comes above it and a short answer that is late do not.
+func TestRate(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		chunk, count int
+		every        time.Duration
+		slow         bool
+	}{
+		{"a byte each second", 1, 1000, time.Second, true},
+		{"fast, then slow", 100, 300, 200 * time.Millisecond, true},
+		{"fast enough", 2000, 60, time.Second, false},
+		{"short and late", 5, 1, 25 * time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				defer client.Close()
+				go func() {
+					defer server.Close()
+					if _, err := http.ReadRequest(bufio.NewReader(server)); err != nil {
+						return
+					}
+					fmt.Fprintf(server, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", test.chunk*test.count)
+					for range test.count {
+						time.Sleep(test.every)
+						if _, err := server.Write(make([]byte, test.chunk)); err != nil {
+							return
+						}
+					}
+				}()
+				c := egress.NewPiped(client)
+				began := time.Now()
+				err := c.Fetch(t.Context(), "http://registry.example/", nil, 0, func(r *http.Response) error {
+					_, err := io.Copy(io.Discard, r.Body)
+					return err
+				})
+				c.Close()
+				if !test.slow {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				oneSentence(t, err, fault.Unavailable, "registry.example sends too slowly")
+				if took := time.Since(began); took > 45*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }
 
 func TestUnreachable(t *testing.T) {

@@ -3,7 +3,6 @@ package finding
 import (
 	"cmp"
 	"slices"
-	"strings"
 )
 
 // A Note is something that was not looked at, or not to the end, and why.
@@ -12,20 +11,16 @@ type Note struct {
 	Scanner string `json:"scanner"` // empty if the target itself could not be read there
 	Path    string `json:"path"`    // relative to the target; empty for all of it
 	Text    string `json:"text"`    // "not looked at: …", a phrase without a full stop
+
+	// Informs marks the few notes about something that was looked at: that a
+	// version is deprecated, say.
+	Informs bool `json:"-"`
 }
 
-// unread begins the text of a note about something that was not looked at.
-// Other notes tell what is good to know, such as that a version is deprecated.
-const unread = "not looked at"
-
-// Unread reports whether a note is about something that was not looked at, or
-// not to the end.
-func (n Note) Unread() bool { return strings.HasPrefix(n.Text, unread) }
-
-// CountUnread counts the notes about what was not looked at.
+// CountUnread counts the notes about what was not looked at, or not to the end.
 func CountUnread(notes []Note) (count int) {
 	for _, n := range notes {
-		if n.Unread() {
+		if !n.Informs {
 			count++
 		}
 	}
