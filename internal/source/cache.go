@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,18 +23,36 @@ const maxCache = 1 << 30
 // A cache keeps what registries served: files under their hash, which is
 // checked again whenever one is read, and documents with the validators that
 // let the registry say "unchanged". A nil cache keeps nothing, and a failure to
-// keep something is no failure of a scan.
-type cache struct{ root *os.Root }
+// keep something is no failure of a scan, but ends the keeping.
+type cache struct {
+	root   *os.Root
+	failed atomic.Pointer[error] // the first failure to keep something
+}
 
-func openCache(dir string) *cache {
-	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
-		return nil
+// openCache opens the cache in dir; without one there is none.
+func openCache(dir string) (*cache, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
+		return nil, err
+	}
+	return &cache{root: root}, nil
+}
+
+// fail records why nothing more is kept.
+func (c *cache) fail(err error) { c.failed.CompareAndSwap(nil, &err) }
+
+// problem returns why the cache could not be used, or nil.
+func (c *cache) problem() error {
+	if c == nil || c.failed.Load() == nil {
 		return nil
 	}
-	return &cache{root}
+	return *c.failed.Load()
 }
 
 func (c *cache) close() {
@@ -45,17 +64,27 @@ func (c *cache) close() {
 
 // create opens a new file that nobody else sees until keep renames it.
 func (c *cache) create() (*os.File, string, error) {
+	if err := c.problem(); err != nil {
+		return nil, "", err
+	}
 	name := "new-" + rand.Text()
 	f, err := c.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		c.fail(err)
+	}
 	return f, name, err
 }
 
 // keep gives a file its final name at once.
 func (c *cache) keep(temp, name string) error {
-	if err := c.root.MkdirAll(path.Dir(name), 0o700); err != nil {
-		return err
+	err := c.root.MkdirAll(path.Dir(name), 0o700)
+	if err == nil {
+		err = c.root.Rename(temp, name)
 	}
-	return c.root.Rename(temp, name)
+	if err != nil {
+		c.fail(err)
+	}
+	return err
 }
 
 func blobName(algorithm string, sum []byte) string {
@@ -141,7 +170,10 @@ func (c *cache) keepDocument(url, accept string, d *document) {
 	}
 	_, err1 := f.Write(append(head, '\n'))
 	_, err2 := f.Write(d.Body)
-	if cmp.Or(err1, err2, f.Close()) != nil || c.keep(temp, documentName(url, accept)) != nil {
+	if err := cmp.Or(err1, err2, f.Close()); err != nil {
+		c.fail(err)
+		c.root.Remove(temp)
+	} else if c.keep(temp, documentName(url, accept)) != nil {
 		c.root.Remove(temp)
 	}
 }

@@ -35,6 +35,9 @@ func openPath(ctx context.Context, req Request) (*Opened, error) {
 	// followed.
 	name, err := filepath.EvalSymlinks(req.Target.Name)
 	if err != nil {
+		if _, loop := os.Stat(req.Target.Name); errors.Is(loop, syscall.ELOOP) { // which EvalSymlinks has no value for
+			err = loop
+		}
 		return nil, pathFault(req.Target.Name, err)
 	}
 	info, err := os.Stat(name)
@@ -46,7 +49,7 @@ func openPath(ctx context.Context, req Request) (*Opened, error) {
 	case info.Mode().IsRegular():
 		return openFile(ctx, req, name)
 	}
-	return nil, fault.New(fault.Invalid, "%q is neither a file nor a folder", req.Target.Name).Try("name a file or a folder")
+	return nil, fault.New(fault.Unavailable, "%q is neither a file nor a folder", req.Target.Name).Try("name a file or a folder")
 }
 
 func pathFault(name string, err error) error {
@@ -55,6 +58,10 @@ func pathFault(name string, err error) error {
 		return fault.New(fault.NotFound, "there is no file or folder %q", name).Try("check the path, or write npm:NAME or pypi:NAME for a package").Because(err)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.Forbidden, "%q may not be read", name).Try("run as a user who may read it").Because(err)
+	case errors.Is(err, syscall.ELOOP):
+		return fault.New(fault.Unavailable, "%q is a link that leads back to itself", name).Try("name the file or the folder that is meant").Because(err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Unavailable, "reading %q was cancelled", name).Try("try again").Because(err)
 	}
 	return fault.New(fault.Unavailable, "%q cannot be read", name).Try("check the path").Because(err)
 }

@@ -158,7 +158,22 @@ func TestPathErrors(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := source.Open(ctx, source.Request{Target: target.Target{Kind: target.Path, Name: filepath.Join(dir, "cut.zip")}})
-		oneSentence(t, err, fault.Unavailable)
+		oneSentence(t, err, fault.Unavailable, "cut.zip", "was cancelled; try again")
+	})
+	t.Run("a link to itself", func(t *testing.T) {
+		name := filepath.Join(dir, "loop")
+		if err := os.Symlink("loop", name); err != nil {
+			t.Skip("no symbolic links here:", err)
+		}
+		_, err := source.Open(t.Context(), source.Request{Target: target.Target{Kind: target.Path, Name: name}})
+		oneSentence(t, err, fault.Unavailable, "is a link that leads back to itself")
+	})
+	t.Run("a device", func(t *testing.T) {
+		if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+			t.Skip("no such device here")
+		}
+		_, err := source.Open(t.Context(), source.Request{Target: target.Target{Kind: target.Path, Name: os.DevNull}})
+		oneSentence(t, err, fault.Unavailable, "is neither a file nor a folder")
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"mime"
@@ -41,6 +42,8 @@ const (
 type fetcher struct {
 	egress   *egress.Client
 	cache    *cache
+	cacheDir string
+	cacheErr error // why there is no cache though one is wanted
 	tempDir  string
 	progress func(done, total int64, what string)
 	memory   atomic.Int64 // held by blobs
@@ -50,7 +53,31 @@ type fetcher struct {
 }
 
 func newFetcher(req Request) *fetcher {
-	return &fetcher{egress: req.Egress.Branch(), cache: openCache(req.CacheDir), tempDir: req.TempDir, progress: req.Progress}
+	cache, err := openCache(req.CacheDir)
+	return &fetcher{
+		egress: req.Egress.Branch(), cache: cache, cacheDir: req.CacheDir, cacheErr: err,
+		tempDir: req.TempDir, progress: req.Progress,
+	}
+}
+
+// cacheNote says why the cache could not be used, or nothing.
+func (f *fetcher) cacheNote() string {
+	err := cmp.Or(f.cacheErr, f.cache.problem())
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("the cache in %s cannot be used: %v", oneLine(f.cacheDir), withoutPath(err))
+}
+
+// withoutPath is what the system says of a file without its name.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // close ends the readers of all files that were fetched.
@@ -105,6 +132,10 @@ func (f *fetcher) document(ctx context.Context, rawURL, accept, authorization st
 		}
 	}
 	resp, err := f.egress.Get(ctx, rawURL, header, maxDocument)
+	if fault.Is(err, fault.Exhausted) {
+		return nil, fault.New(fault.Exhausted, "what %s says about the package is larger than the cap of %d MiB for metadata", hostOf(rawURL), maxDocument>>20).
+			Try("check the registry in your settings, or download the package and scan it from disk").Because(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +197,6 @@ type remote struct {
 func (f *fetcher) file(ctx context.Context, r remote) (*blob, error) {
 	if b := f.cache.open(r.want); b != nil {
 		b.checked = true
-		f.report(b.size, b.size, r.name)
 		return f.own(b), nil
 	}
 	// Transparent decompression would hash something else than was published.
@@ -190,6 +220,10 @@ func (f *fetcher) file(ctx context.Context, r remote) (*blob, error) {
 	if err != nil {
 		if s != nil {
 			s.discard()
+		}
+		if fault.Is(err, fault.Exhausted) {
+			return nil, fault.New(fault.Exhausted, "%s is larger than the cap of %d MiB for one download", r.name, r.max>>20).
+				Try("download it and scan it from disk").Because(err)
 		}
 		return nil, spoolFault(err)
 	}
@@ -259,11 +293,41 @@ type sink struct {
 func (s *sink) Write(p []byte) (int, error) {
 	s.hash.Write(p)
 	s.size += int64(len(p))
-	if s.file == nil && s.f.cache != nil {
+	if s.size == int64(len(p)) && s.f.cache != nil {
 		if file, name, err := s.f.cache.create(); err == nil {
 			s.file, s.temp = file, name
 		}
 	}
+	if s.temp != "" {
+		n, err := s.file.Write(p)
+		if err == nil {
+			return n, nil
+		}
+		s.f.cache.fail(err)
+		if err := s.leaveCache(s.size - int64(len(p))); err != nil {
+			return 0, err
+		}
+	}
+	return s.writeOutside(p)
+}
+
+// leaveCache moves the size bytes that came so far out of a cache that takes no
+// more.
+func (s *sink) leaveCache(size int64) error {
+	file, temp := s.file, s.temp
+	s.file, s.temp = nil, ""
+	defer s.f.cache.root.Remove(temp)
+	defer file.Close()
+	_, err := io.Copy(writerFunc(s.writeOutside), io.NewSectionReader(file, 0, size))
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
+
+// writeOutside takes bytes in without the cache.
+func (s *sink) writeOutside(p []byte) (int, error) {
 	if s.file == nil {
 		if s.f.memory.Add(int64(len(p))) <= maxMemory {
 			s.mem = append(s.mem, p...)
@@ -322,16 +386,21 @@ func (s *sink) finish(want checksum, sum []byte) (*blob, error) {
 		return nil, err
 	}
 	name := blobName(want.algorithm, sum)
-	if err := s.f.cache.keep(s.temp, name); err != nil {
-		s.remove()
-		return nil, err
+	kept := s.f.cache.keep(s.temp, name) == nil
+	if !kept {
+		name = s.temp
 	}
 	file, err := s.f.cache.root.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	b.ReaderAt = file
-	b.close = sync.OnceFunc(func() { file.Close() })
+	b.close = sync.OnceFunc(func() {
+		file.Close()
+		if !kept {
+			s.remove()
+		}
+	})
 	return b, nil
 }
 

@@ -1,7 +1,10 @@
 package source
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -63,7 +66,7 @@ func FuzzSimple(f *testing.F) {
 			}
 		}
 		for _, word := range []string{"", "all", "host", "none"} {
-			chosen, _ := chooseFiles(dists, choice{word: word})
+			chosen, _, _ := chooseFiles(dists, choice{word: word})
 			if len(dists) > 0 && len(chosen) == 0 && word != "host" && word != "none" {
 				t.Fatalf("%q chooses nothing of %d files", word, len(dists))
 			}
@@ -187,9 +190,49 @@ func TestTolerantFields(t *testing.T) {
 	}
 }
 
+// A download goes on elsewhere when the cache takes no more of it.
+func TestSinkLeavesCache(t *testing.T) {
+	for _, size := range []int{100, maxMemory + 100} {
+		dir := t.TempDir()
+		c, err := openCache(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &fetcher{cache: c, cacheDir: dir, tempDir: t.TempDir()}
+		s := &sink{f: f, hash: checksum{}.new()}
+		want := bytes.Repeat([]byte("0123456789"), size/10)
+		if _, err := s.Write(want[:size/2]); err != nil {
+			t.Fatal(err)
+		}
+		s.file.Close() // no more room
+		if s.file, err = c.root.Open(s.temp); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write(want[size/2:]); err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.finish(checksum{algorithm: "sha512", sums: [][]byte{s.hash.Sum(nil)}}, s.hash.Sum(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(io.NewSectionReader(b, 0, b.size))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, len(want))
+		}
+		b.close()
+		if left, _ := os.ReadDir(dir); len(left) > 0 || f.cacheNote() == "" || f.memory.Load() != 0 {
+			t.Errorf("left %v, note %q, %d bytes of memory", left, f.cacheNote(), f.memory.Load())
+		}
+		c.root.Close()
+	}
+}
+
 // The cache stays below its limit by dropping what was not used for longest.
 func TestCacheTrim(t *testing.T) {
-	c := openCache(t.TempDir())
+	c, err := openCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer c.root.Close()
 	for _, name := range []string{"a", "b", "c"} {
 		c.keepDocument("https://registry.example/"+name, "x", &document{Body: make([]byte, 1000)})

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
@@ -48,14 +49,20 @@ const npmPlaces = ".npmrc or npm_config_registry"
 type npmClient struct {
 	*fetcher
 	settings npmSettings
+
+	unsetMu sync.Mutex
+	unset   map[string]bool // hosts whose credentials name a variable that is not set
 }
 
 func openNPM(ctx context.Context, req Request) (opened *Opened, err error) {
+	if err := CheckPlatform(target.NPM, req.Platform); err != nil {
+		return nil, err
+	}
 	wanted, err := parseChoice(req.Platform)
 	if err != nil {
 		return nil, err
 	}
-	c := &npmClient{newFetcher(req), loadNPMSettings(req.ProjectDir)}
+	c := &npmClient{fetcher: newFetcher(req), settings: loadNPMSettings(req.ProjectDir), unset: map[string]bool{}}
 	c.settings.trustCertificates(c.egress)
 	o := newOpened(req, c.fetcher)
 	defer func() {
@@ -105,8 +112,12 @@ func openNPM(ctx context.Context, req Request) (opened *Opened, err error) {
 			return nil, broken(part.Filename, notes[0].Text)
 		}
 	}
+	o.compareManifest("", m)
 	if err := c.addPlatforms(ctx, o, m, wanted); err != nil {
 		return nil, err
+	}
+	for host := range c.unset {
+		o.inform("", "the token for %s in .npmrc names an environment variable that is not set", host)
 	}
 	return o, nil
 }
@@ -130,7 +141,7 @@ func (c *npmClient) packument(ctx context.Context, name string) (*packument, err
 // manifest asks for the whole manifest of one version and when it was
 // published, if the registry says. p is what is known of the package.
 func (c *npmClient) manifest(ctx context.Context, name, version string, p *packument) (*manifest, time.Time, error) {
-	known, err := parseManifest(p.Versions[version])
+	known, err := p.manifest(version)
 	if err != nil {
 		return nil, time.Time{}, c.garbled(name, err)
 	}
@@ -158,7 +169,7 @@ func (c *npmClient) manifest(ctx context.Context, name, version string, p *packu
 		}
 		p = full
 	}
-	m, err := parseManifest(p.Versions[version])
+	m, err := p.manifest(version)
 	if err != nil {
 		return nil, time.Time{}, c.garbled(name, err)
 	}
@@ -182,6 +193,7 @@ func (c *npmClient) oneManifest(ctx context.Context, name, version string) (*man
 	if m == nil || string(m.Version) != version || m.Dist.Tarball == "" {
 		return nil, nil
 	}
+	m.whole = true
 	return m, nil
 }
 
@@ -209,12 +221,35 @@ func (c *npmClient) get(ctx context.Context, accept, name string, version ...str
 	for _, v := range version {
 		address += "/" + url.PathEscape(v)
 	}
-	authorization = cmp.Or(c.settings.authorization(address), authorization)
+	authorization = cmp.Or(c.authorization(address), authorization)
 	d, err := c.document(ctx, address, accept, authorization)
 	if s, ok := errors.AsType[status](err); ok && len(version) == 0 {
-		return nil, s.fault(npmPlaces)
+		return nil, s.fault(c.places(address))
 	}
 	return d, err
+}
+
+// authorization returns the header for a URL, and remembers credentials that
+// cannot be sent because a variable in them is not set. npm would send the name
+// of the variable.
+func (c *npmClient) authorization(rawURL string) string {
+	header, unset := c.settings.authorization(rawURL)
+	if unset {
+		c.unsetMu.Lock()
+		defer c.unsetMu.Unlock()
+		c.unset[hostOf(rawURL)] = true
+	}
+	return header
+}
+
+// places says where the settings for a URL are.
+func (c *npmClient) places(rawURL string) string {
+	c.unsetMu.Lock()
+	defer c.unsetMu.Unlock()
+	if c.unset[hostOf(rawURL)] {
+		return npmPlaces + ", where the token for it names an environment variable that is not set"
+	}
+	return npmPlaces
 }
 
 func (c *npmClient) notFound(name string) error {
@@ -222,6 +257,9 @@ func (c *npmClient) notFound(name string) error {
 	help := "check the spelling, and the registry in " + npmPlaces
 	if strings.HasPrefix(name, "@") {
 		help = "check the spelling, and the registry and the token of its scope in .npmrc"
+	}
+	if places := c.places(base); places != npmPlaces {
+		help = "check the spelling, and the registry in " + places
 	}
 	return fault.New(fault.NotFound, "there is no npm package %q at %s", name, hostOf(base)).Try("%s", help)
 }
@@ -239,7 +277,7 @@ func (c *npmClient) tarball(ctx context.Context, name, version string, m *manife
 		return nil, err
 	}
 	if err := c.egress.Trust(address); err != nil {
-		return nil, c.garbled(name, err)
+		return nil, noTarball(name, version).Because(err)
 	}
 	b, err := c.file(ctx, remote{
 		url:           address,
@@ -253,9 +291,14 @@ func (c *npmClient) tarball(ctx context.Context, name, version string, m *manife
 			return nil, fault.New(fault.NotFound, "%s lists version %s of %q but does not have its file", s.host, version, name).
 				Try("try another version or another registry")
 		}
-		return nil, s.fault(npmPlaces)
+		return nil, s.fault(c.places(address))
 	}
 	return b, err
+}
+
+func noTarball(name, version string) *fault.Error {
+	return fault.New(fault.Corrupt, "the registry gives no usable address for the tarball of %s@%s", name, version).
+		Try("try another version, or check the registry in %s", npmPlaces)
 }
 
 // tarballURL returns where a tarball is and what authorizes the request. The
@@ -271,12 +314,9 @@ func (c *npmClient) tarballURL(name, version, listed string) (address, authoriza
 	if err != nil {
 		return "", "", c.garbled(name, err)
 	}
-	if listed == "" {
-		listed = base + "/" + name + "/-/" + path.Base(name) + "-" + version + ".tgz"
-	}
 	at, err := registry.Parse(listed)
-	if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
-		return "", "", c.garbled(name, errors.New("dist.tarball is no URL"))
+	if err != nil || listed == "" || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
+		return "", "", noTarball(name, version).Because(err)
 	}
 	at.User = nil
 	replace := c.settings.replace
@@ -291,7 +331,7 @@ func (c *npmClient) tarballURL(name, version, listed string) (address, authoriza
 		at.Scheme, at.Host = "https", registry.Host // a registry that does not know its proxy speaks TLS
 	}
 	if at.Scheme == "https" || registry.Scheme == "http" { // a token never goes out in clear that need not
-		authorization = c.settings.authorization(at.String())
+		authorization = c.authorization(at.String())
 		if authorization == "" && sameOrigin(at, registry) {
 			authorization = userinfo
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -317,7 +318,7 @@ func TestNPMErrors(t *testing.T) {
 		}, fault.Unavailable, "stopped sending in the middle of an answer"},
 		{"tarball is too big", "npm:a", func(s *server) {
 			tarballAt(s, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Length", "9999999999") })
-		}, fault.Invalid, "larger than the cap of 500 MiB"},
+		}, fault.Exhausted, "a-1.0.0.tgz is larger than the cap of 500 MiB for one download; download it and scan it from disk"},
 		{"tarball is a page", "npm:a", func(s *server) {
 			body := []byte("<html>")
 			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {"dist": s.tarball("", "a", "1.0.0", body)}}})
@@ -328,7 +329,19 @@ func TestNPMErrors(t *testing.T) {
 		}, fault.Corrupt, "the archive a-1.0.0.tgz is broken or empty"},
 		{"tarball elsewhere than the web", "npm:a", func(s *server) {
 			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {"dist": object{"tarball": "file:///etc/passwd"}}}})
-		}, fault.Corrupt, "is no npm registry's answer"},
+		}, fault.Corrupt, "the registry gives no usable address for the tarball of a@1.0.0; try another version"},
+		{"tarball in its address", "npm:a", func(s *server) {
+			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {"dist": object{"tarball": "data:,x"}}}})
+		}, fault.Corrupt, "no usable address for the tarball of a@1.0.0"},
+		{"tarball is a number", "npm:a", func(s *server) {
+			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {"dist": object{"tarball": 5}}}})
+		}, fault.Corrupt, "no usable address for the tarball of a@1.0.0"},
+		{"dist is a list", "npm:a", func(s *server) {
+			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {"dist": []int{1}}}})
+		}, fault.Corrupt, "no usable address for the tarball of a@1.0.0"},
+		{"package is too big", "npm:a", func(s *server) {
+			s.on("/a", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Length", "9999999999") })
+		}, fault.Exhausted, "larger than the cap of 192 MiB for metadata; check the registry in your settings"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			isolate(t)
@@ -391,8 +404,8 @@ func TestNPMRetry(t *testing.T) {
 	}
 }
 
-// The file host that a registry names is trusted, but gets no credentials; one
-// that it redirects to is not.
+// The file host that a registry names, or redirects to, is trusted, but gets no
+// credentials. Where that one redirects to is not.
 func TestNPMFileHost(t *testing.T) {
 	home := isolate(t)
 	s, files := newServer(t, "registry.example"), newServer(t, "files.example")
@@ -409,12 +422,20 @@ func TestNPMFileHost(t *testing.T) {
 	if len(files.seen) != 1 {
 		t.Errorf("the file host saw %v", files.asked())
 	}
-	s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": {}}})
+	dist["tarball"] = s.URL + "/a/-/a-1.0.0.tgz"
 	s.on("/a/-/a-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, files.URL+"/a/-/a-1.0.0.tgz", http.StatusFound)
 	})
+	mustOpen(t, "npm:a")
+	for _, r := range files.seen {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("the token went to another host by a redirect")
+		}
+	}
+	deep := newServer(t, "deep.example")
+	files.on("/a/-/a-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, deep.URL, http.StatusFound) })
 	_, err := open(t, "npm:a")
-	oneSentence(t, err, fault.Forbidden, "files.example leads to a loopback address, which is refused")
+	oneSentence(t, err, fault.Forbidden, "deep.example leads to a loopback address, which is refused; use a public host")
 }
 
 // A registry that repeats the public one's answers names its host, which npm
@@ -439,6 +460,70 @@ func TestNPMReplacesHost(t *testing.T) {
 	}
 }
 
+// npm sends a variable that is not set by its name; that is no credential.
+func TestNPMUnsetToken(t *testing.T) {
+	for _, line := range []string{"_authToken=${NO_SUCH_VARIABLE}", "_auth=${NO_SUCH_VARIABLE}", "username=me\n%s/:_password=${NO_SUCH_VARIABLE}"} {
+		home := isolate(t)
+		s := newServer(t, "registry.example")
+		s.publish("", leftPad())
+		if strings.Contains(line, "%s") {
+			line = fmt.Sprintf(line, nerf(s))
+		}
+		write(t, filepath.Join(home, ".npmrc"), "registry="+s.URL+"\n"+nerf(s)+"/:"+line)
+		o := mustOpen(t, "npm:left-pad")
+		for _, r := range s.seen {
+			if h := r.Header.Get("Authorization"); h != "" {
+				t.Errorf("%s: sent %q", line, h)
+			}
+		}
+		want := "the token for " + strings.TrimPrefix(s.URL, "http://") + " in .npmrc names an environment variable that is not set"
+		if got := noteTexts(o); got != want {
+			t.Errorf("%s: notes = %q; want %q", line, got, want)
+		}
+		s.on("/left-pad", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) })
+		_, err := open(t, "npm:left-pad")
+		oneSentence(t, err, fault.Forbidden, "refuses with 401 Unauthorized", "names an environment variable that is not set")
+	}
+}
+
+// What a registry shows of a package need not be what it installs.
+func TestNPMManifestConfusion(t *testing.T) {
+	shown := object{"scripts": object{"postinstall": "node build.js", "test": "x"}}
+	for _, test := range []struct {
+		name   string
+		shown  object
+		packed object
+		files  map[string]string
+		want   string
+	}{
+		{"the same", shown, object{"name": "a", "version": "1.0.0", "scripts": object{"postinstall": "node build.js", "test": "y"}}, nil, ""},
+		{"as npm publishes it", object{"scripts": object{"install": "node-gyp rebuild", "postinstall": "tool x"}},
+			object{"name": "a", "version": "v1.0.0+build", "scripts": object{"postinstall": "./node_modules/.bin/tool x"}}, map[string]string{"package/binding.gyp": "{}"}, ""},
+		{"a hidden script", object{}, object{"name": "a", "version": "1.0.0", "scripts": object{"preinstall": "node evil.js"}}, nil, `scripts.preinstall (none and "node evil.js")`},
+		{"another script", shown, object{"name": "a", "version": "1.0.0", "scripts": object{"postinstall": "node evil.js"}}, nil, `scripts.postinstall ("node build.js" and "node evil.js")`},
+		{"another package", object{}, object{"name": "b", "version": "2.0.0"}, nil, `name ("a" and "b"), version ("1.0.0" and "2.0.0")`},
+		{"a build without its file", object{"scripts": object{"install": "node-gyp rebuild"}}, object{"name": "a", "version": "1.0.0"}, nil, `scripts.install ("node-gyp rebuild" and none)`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			isolate(t)
+			s := newServer(t, "registry.example")
+			files := map[string]string{"package/package.json": string(toJSON(test.packed))}
+			maps.Copy(files, test.files)
+			m := maps.Clone(test.shown)
+			m["dist"] = s.tarball("", "a", "1.0.0", tgz(files))
+			s.publish("", npmPackage{"a", object{"latest": "1.0.0"}, map[string]object{"1.0.0": m}})
+			t.Setenv("npm_config_registry", s.URL)
+			want := ""
+			if test.want != "" {
+				want = "the registry's manifest and package.json in the tarball disagree: " + test.want
+			}
+			if got := noteTexts(mustOpen(t, "npm:a")); got != want {
+				t.Errorf("notes = %q; want %q", got, want)
+			}
+		})
+	}
+}
+
 // A registry without the document of one version, and with a large list.
 func TestNPMLargePackument(t *testing.T) {
 	isolate(t)
@@ -456,6 +541,39 @@ func TestNPMLargePackument(t *testing.T) {
 	s.on("/big/1.0.0", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(405) })
 	if o := mustOpen(t, "npm:big"); o.Release.Description != "big" {
 		t.Errorf("description = %q from a registry with one document", o.Release.Description)
+	}
+}
+
+// A cache that cannot be used is no reason not to scan, but is told.
+func TestCacheUnusable(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(dir string)
+	}{
+		{"a file", func(dir string) { write(t, dir, "x") }},
+		{"below a file", func(dir string) { write(t, filepath.Dir(dir), "x") }},
+		{"no folder for files", func(dir string) { write(t, filepath.Join(dir, "files"), "x") }},
+		{"no folder for documents", func(dir string) { write(t, filepath.Join(dir, "documents"), "x") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			isolate(t)
+			s := newServer(t, "registry.example")
+			s.publish("", leftPad())
+			t.Setenv("npm_config_registry", s.URL)
+			dir := filepath.Join(t.TempDir(), "data", "cache")
+			test.spoil(dir)
+			o := mustOpen(t, "npm:left-pad", func(r *source.Request) { r.CacheDir = dir })
+			if len(paths(t, o)) != 2 {
+				t.Error("files are missing")
+			}
+			if got := noteTexts(o); !strings.HasPrefix(got, "the cache in "+dir+" cannot be used: ") || strings.Contains(got, "\n") {
+				t.Errorf("notes = %q", got)
+			}
+			o.Close()
+			if left, _ := filepath.Glob(filepath.Join(dir, "new-*")); left != nil {
+				t.Errorf("left in the cache: %v", left)
+			}
+		})
 	}
 }
 
@@ -481,7 +599,9 @@ func TestCache(t *testing.T) {
 	oneSentence(t, err, fault.Unavailable, "was not asked because --offline is set; run once without --offline")
 
 	first := mustOpen(t, "npm:left-pad", cached)
-	again := mustOpen(t, "npm:left-pad", cached)
+	again := mustOpen(t, "npm:left-pad", cached, func(r *source.Request) {
+		r.Progress = func(done, total int64, what string) { t.Errorf("told of %s, which was not fetched", what) }
+	})
 	if n := count(s.asked(), "/left-pad/-/left-pad-1.3.0.tgz"); n != 1 {
 		t.Errorf("the tarball was fetched %d times", n)
 	}

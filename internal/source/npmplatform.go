@@ -37,6 +37,7 @@ type candidate struct {
 // followed if the package itself has no native code.
 func (c *npmClient) addPlatforms(ctx context.Context, o *Opened, m *manifest, wanted choice) error {
 	if len(m.OptionalDependencies) == 0 {
+		wanted.noteNone(o, m, nil)
 		return nil
 	}
 	if wanted.word == "" && wanted.list == nil {
@@ -49,10 +50,7 @@ func (c *npmClient) addPlatforms(ctx context.Context, o *Opened, m *manifest, wa
 			wanted.word = "none"
 		}
 	}
-	accepts, err := wanted.npm()
-	if err != nil {
-		return err
-	}
+	accepts := wanted.npm()
 	if accepts == nil {
 		o.note("", "not looked at: its optional dependencies, which may be platform packages (--platform all looks at them): %s",
 			enumerate(slices.Sorted(maps.Keys(m.OptionalDependencies)), 8))
@@ -73,32 +71,54 @@ func (c *npmClient) addPlatforms(ctx context.Context, o *Opened, m *manifest, wa
 		}
 		found = append(found, more...)
 	}
+	wanted.noteNone(o, m, found)
 	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.dir, b.dir) })
 	return c.mountPlatforms(ctx, o, found)
 }
 
 // npm returns which platform packages a choice takes; nil means none at all.
-func (c choice) npm() (func(constraint) bool, error) {
+func (c choice) npm() func(constraint) bool {
 	switch c.word {
 	case "all":
-		return func(constraint) bool { return true }, nil
+		return func(constraint) bool { return true }
 	case "none":
-		return nil, nil
+		return nil
 	case "host":
 		host := hostPlatform()
-		return func(k constraint) bool { return k.admits(host) }, nil
+		return func(k constraint) bool { return k.admits(host) }
 	}
 	var platforms []platform
 	for _, name := range c.list {
-		p, ok := parsePlatform(name)
-		if !ok {
-			return nil, badPlatform(name)
+		if p, ok := parsePlatform(name); ok {
+			platforms = append(platforms, p)
 		}
-		platforms = append(platforms, p)
 	}
 	return func(k constraint) bool {
 		return slices.ContainsFunc(platforms, k.admits)
-	}, nil
+	}
+}
+
+// noteNone says which names of a list neither the package itself nor what was
+// found of its platform packages is for.
+func (c choice) noteNone(o *Opened, m *manifest, found []candidate) {
+	builds := []constraint{m.constraint()}
+	for _, f := range found {
+		builds = append(builds, f.m.constraint())
+	}
+	var none []string
+	for _, name := range c.list {
+		p, _ := parsePlatform(name)
+		if !slices.ContainsFunc(builds, func(k constraint) bool { return k.any() && k.admits(p) }) {
+			none = append(none, name)
+		}
+	}
+	if len(none) > 0 {
+		looked := "the package itself"
+		if len(found) > 0 {
+			looked = "the package itself and its packages for the others"
+		}
+		o.note("", "this release has no platform package for %s, as chosen by --platform; looked at: %s", strings.Join(none, ", "), looked)
+	}
 }
 
 // resolve finds the platform packages among the optional dependencies of a
@@ -209,7 +229,7 @@ func (c *npmClient) ask(ctx context.Context, f candidate) (candidate, error) {
 			return f, err
 		}
 	}
-	if f.m, err = parseManifest(p.Versions[f.version]); err != nil {
+	if f.m, err = p.manifest(f.version); err != nil {
 		return f, c.garbled(f.name, err)
 	}
 	return f, nil
@@ -229,7 +249,7 @@ func (c *npmClient) mountPlatforms(ctx context.Context, o *Opened, found []candi
 		b, err := c.tarball(ctx, found[i].name, found[i].version, found[i].m, maxFetched)
 		// Listed but not there, above the cap by itself, or not kept for a
 		// run without the network.
-		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) || c.egress.Offline() && fault.Is(err, fault.Unavailable) {
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Exhausted) || c.egress.Offline() && fault.Is(err, fault.Unavailable) {
 			return fetched{nil, err}, nil
 		}
 		return fetched{b, nil}, err
@@ -255,6 +275,8 @@ func (c *npmClient) mountPlatforms(ctx context.Context, o *Opened, found []candi
 		o.add(part, b)
 		if err := o.mountArchive(part, b, npmStrip); err != nil {
 			o.note(f.dir, "not looked at: %v", err)
+		} else {
+			o.compareManifest(f.dir, f.m)
 		}
 		return true
 	})

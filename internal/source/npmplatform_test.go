@@ -92,6 +92,9 @@ func TestPlatformPackages(t *testing.T) {
 				t.Errorf("parts (-want +got):\n%s", diff)
 			}
 			notes := noteTexts(o)
+			if none := strings.Contains(notes, "this release has no platform package for windows-arm64, as chosen by --platform"); none != (test.platform == "windows-arm64") {
+				t.Errorf("notes = %q", notes)
+			}
 			if test.platform == "none" {
 				if !strings.Contains(notes, "not looked at: its optional dependencies") {
 					t.Errorf("notes = %q", notes)
@@ -112,7 +115,7 @@ func TestPlatformPackages(t *testing.T) {
 		})
 	}
 	_, err := open(t, "npm:fast", func(r *source.Request) { r.Platform = "beos-x64" })
-	oneSentence(t, err, fault.Invalid, `"beos-x64" is not a platform; use all, host, none or a list`)
+	oneSentence(t, err, fault.Invalid, `"beos-x64" is not a platform; use all, host, none or names like linux-x64`)
 
 	o := mustOpen(t, "npm:fast", func(r *source.Request) { r.Platform = "host" })
 	for _, p := range o.Release.Parts[1:] {

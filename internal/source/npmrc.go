@@ -108,6 +108,8 @@ func newNPMSettings(values map[string]string) npmSettings {
 		case "_password":
 			if password, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "=")); err == nil {
 				auth(key).Password = string(password)
+			} else if namesVariable(value) {
+				auth(key).Password = value
 			}
 		}
 	}
@@ -131,18 +133,24 @@ func (s npmSettings) registry(name string) (base string, authorization string, e
 }
 
 // authorization returns the header for a URL, or nothing if the settings have
-// no credentials for it.
-func (s npmSettings) authorization(rawURL string) string {
+// no credentials for it. Those that still name a variable, because it is not
+// set, are none.
+func (s npmSettings) authorization(rawURL string) (header string, unset bool) {
 	a := s.registries.Auths.GetAuth(rawURL)
 	switch {
 	case a == nil:
-		return ""
+		return "", false
 	case a.BearerToken != "":
-		return "Bearer " + a.BearerToken
+		header, unset = "Bearer "+a.BearerToken, namesVariable(a.BearerToken)
 	case a.BasicAuth != "":
-		return "Basic " + a.BasicAuth
+		header, unset = "Basic "+a.BasicAuth, namesVariable(a.BasicAuth)
+	default:
+		header, unset = basic(url.UserPassword(a.Username, a.Password)), namesVariable(a.Username) || namesVariable(a.Password)
 	}
-	return basic(url.UserPassword(a.Username, a.Password))
+	if unset {
+		return "", true
+	}
+	return header, false
 }
 
 // basic returns the header of RFC 7617, or nothing without a user.
@@ -339,6 +347,9 @@ func npmValue(key, value string) string {
 }
 
 var npmVariable = regexp.MustCompile(`(\\*)\$\{([^${}?]+)(\?)?\}`)
+
+// namesVariable reports whether npmExpand left a variable in a value.
+func namesVariable(s string) bool { return npmVariable.MatchString(s) }
 
 // npmExpand replaces ${NAME}, leaves it if there is no such variable, and makes
 // ${NAME?} empty then. A backslash before it keeps it as it is.

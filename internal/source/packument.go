@@ -42,11 +42,16 @@ type manifest struct {
 	OS                   list   `json:"os"`
 	CPU                  list   `json:"cpu"`
 	Libc                 list   `json:"libc"`
-	Dist                 struct {
-		Tarball   text `json:"tarball"`
-		Integrity text `json:"integrity"`
-		Shasum    text `json:"shasum"`
-	} `json:"dist"`
+	Scripts              texts  `json:"scripts"`
+	Dist                 dist   `json:"dist"`
+	whole                bool   // a registry's, with all that was published
+}
+
+// A dist says where the tarball is and what it hashes to.
+type dist struct {
+	Tarball   text `json:"tarball"`
+	Integrity text `json:"integrity"`
+	Shasum    text `json:"shasum"`
 }
 
 // Registries hold decades of package.json files that nobody checked, so every
@@ -64,6 +69,15 @@ func (t *text) UnmarshalJSON(data []byte) error {
 		*t = text(s)
 	} else if string(data) == "true" {
 		*t = "true"
+	}
+	return nil
+}
+
+func (d *dist) UnmarshalJSON(data []byte) error {
+	type plain dist
+	var p plain
+	if json.Unmarshal(data, &p) == nil {
+		*d = dist(p)
 	}
 	return nil
 }
@@ -142,6 +156,15 @@ func parseManifest(data []byte) (*manifest, error) {
 		return nil, errors.New("not an object")
 	}
 	return &m, nil
+}
+
+// manifest reads the manifest of a version.
+func (p *packument) manifest(version string) (*manifest, error) {
+	m, err := parseManifest(p.Versions[version])
+	if err == nil {
+		m.whole = p.whole
+	}
+	return m, err
 }
 
 // published returns when a version was published, or zero.

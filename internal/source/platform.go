@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/target"
 )
 
 // A platform is what a build is for, in the words of Node: linux-x64-musl,
@@ -81,19 +82,40 @@ func parseChoice(s string) (choice, error) {
 	}
 	var c choice
 	for name := range strings.SplitSeq(s, ",") {
-		if name = strings.TrimSpace(name); name != "" {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
 			c.list = append(c.list, name)
 		}
 	}
 	if len(c.list) == 0 {
-		return choice{}, badPlatform(s)
+		return choice{}, badPlatform("", s)
 	}
 	return c, nil
 }
 
-func badPlatform(s string) error {
-	return fault.New(fault.Invalid, "%q is not a platform", s).
-		Try("use all, host, none or a list like linux-x64,darwin-arm64")
+// CheckPlatform says whether list is what --platform takes for packages of an
+// ecosystem, without asking anybody: all, host, none, names of platforms or,
+// for PyPI, tags of wheels. The error is a fault of kind Invalid that names
+// what is allowed.
+func CheckPlatform(eco target.Ecosystem, list string) error {
+	c, err := parseChoice(list)
+	if err != nil {
+		return badPlatform(eco, list)
+	}
+	for _, name := range c.list {
+		if _, ok := parsePlatform(name); !ok && (eco != target.PyPI || !isPlatformTag(name)) {
+			return badPlatform(eco, name)
+		}
+	}
+	return nil
+}
+
+func badPlatform(eco target.Ecosystem, s string) error {
+	help := "use all, host, none or names like linux-x64, linux-x64-musl, darwin-arm64 and win32-x64"
+	if eco == target.PyPI {
+		help = "use all, host, none, names like linux-x64, linux-x64-musl, darwin-arm64 and win32-x64," +
+			" or wheel tags like manylinux_2_17_x86_64, musllinux_1_2_aarch64, macosx_11_0_arm64, win_amd64 and any"
+	}
+	return fault.New(fault.Invalid, "%q is not a platform", oneLine(s)).Try("%s", help)
 }
 
 // A constraint is the os, cpu and libc fields of a package.json: lists of

@@ -26,6 +26,9 @@ var PyPI = &Source{
 }
 
 func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
+	if err := CheckPlatform(target.PyPI, req.Platform); err != nil {
+		return nil, err
+	}
 	wanted, err := parseChoice(req.Platform)
 	if err != nil {
 		return nil, err
@@ -73,13 +76,16 @@ func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
 	if others := p.others(version); len(others) > 0 {
 		o.note("", "not looked at: files that are neither wheels nor sources: %s", enumerate(others, 8))
 	}
-	chosen, left := chooseFiles(files, wanted)
+	chosen, left, none := chooseFiles(files, wanted)
 	if len(chosen) == 0 {
 		return nil, fault.New(fault.NotFound, "%s %s has no file for the platform %s", project, version, cmp.Or(req.Platform, "any")).
 			Try("use --platform all, or one of those that it has: %s", enumerate(left, 8))
 	}
 	if len(left) > 0 {
 		o.note("", "not looked at: wheels for other platforms, as chosen by --platform %s: %s", req.Platform, strings.Join(left, ", "))
+	}
+	if len(none) > 0 {
+		o.note("", "this release has no wheel for %s, as chosen by --platform; looked at: %s", strings.Join(none, ", "), enumerate(fileNames(chosen), 8))
 	}
 	if n := len(files) - len(chosen) - len(left); n > 0 {
 		o.note("", "not looked at: %d more files of this version, for other Pythons or systems than the newest", n)
@@ -88,6 +94,14 @@ func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
 		return nil, err
 	}
 	return o, describe(o)
+}
+
+func fileNames(files []distFile) []string {
+	var all []string
+	for _, f := range files {
+		all = append(all, f.name)
+	}
+	return all
 }
 
 // A project is all that the indexes have of one name.
@@ -287,7 +301,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 	err := inOrder(ctx, len(within), atOnce, func(ctx context.Context, i int) (fetched, error) {
 		b, err := fetchFile(ctx, o.fetcher, settings, within[i])
 		// Above the cap by itself, or not kept for a run without the network.
-		if fault.Is(err, fault.Invalid) || o.fetcher.egress.Offline() && fault.Is(err, fault.Unavailable) {
+		if fault.Is(err, fault.Exhausted) || o.fetcher.egress.Offline() && fault.Is(err, fault.Unavailable) {
 			return fetched{nil, err}, nil
 		}
 		return fetched{b, nil}, err
@@ -321,7 +335,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 		return err
 	}
 	if len(o.Release.Parts) == 0 {
-		return cmp.Or(left, error(fault.New(fault.Invalid, "the files of %s are larger than the cap of %d MiB", o.Target.Short(), maxFetched>>20).
+		return cmp.Or(left, error(fault.New(fault.Exhausted, "the files of %s are larger than the cap of %d MiB for one release", o.Target.Short(), maxFetched>>20).
 			Try("download one and scan it from disk")))
 	}
 	if len(out) > 0 {

@@ -253,7 +253,10 @@ func TestWheelChoice(t *testing.T) {
 		{"our words with a C library", "linux-x64-musl", many, []string{"m-1.0-cp312-cp312-musllinux_1_2_x86_64.whl"}, ""},
 		{"our words for a universal wheel", "darwin-x64", many, []string{"m-1.0-cp313-cp313-macosx_10_12_universal2.whl"}, ""},
 		{"a part of the tag", "manylinux", many, []string{"m-1.0-cp313-cp313-manylinux_2_28_x86_64.whl", "m-1.0-cp38-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"}, ""},
-		{"nothing for it but the pure one", "sparc", many, []string{"m-1.0-py3-none-any.whl"}, ""},
+		{"nothing for it but the pure one", "linux-riscv64", many, []string{"m-1.0-py3-none-any.whl"}, "this release has no wheel for linux-riscv64, as chosen by --platform; looked at: m-1.0-py3-none-any.whl"},
+		{"nothing for one of two", "win_amd64,android", many, []string{"m-1.0-2build-cp313-cp313-win_amd64.whl"}, "this release has no wheel for android, as"},
+		{"any", "any", many, []string{"m-1.0-py3-none-any.whl"}, "wheels for other platforms"},
+		{"a tag without the age", "manylinux_x86_64,any", many, []string{"m-1.0-py3-none-any.whl", "m-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"}, ""},
 		{"pure", "", wheels("m-1.0-py2.py3-none-any.whl"), []string{"m-1.0-py2.py3-none-any.whl"}, ""},
 		{"two pure ones", "", wheels("m-1.0-py2-none-any.whl", "m-1.0-py3-none-any.whl"), []string{"m-1.0-py3-none-any.whl"}, ""},
 	} {

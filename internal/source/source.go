@@ -74,6 +74,11 @@ func Open(ctx context.Context, req Request) (*Opened, error) {
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
+	if o.fetcher != nil {
+		if text := o.fetcher.cacheNote(); text != "" {
+			o.inform("", "%s", text)
+		}
+	}
 	o.Notes = finding.ArrangeNotes(o.Notes)
 	return o, nil
 }

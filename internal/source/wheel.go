@@ -87,6 +87,39 @@ func (w *wheelTags) pure() bool { return slices.Contains(w.platforms, "any") }
 
 var platformTag = regexp.MustCompile(`^(manylinux|musllinux|macosx|android|ios|pyodide|emscripten|linux|win)(\d*)((?:_\d+)*)(?:_(.+))?$`)
 
+var (
+	// tagCPUs are the architectures that end platform tags.
+	tagCPUs = []string{
+		"x86_64", "amd64", "i386", "i486", "i586", "i686", "x86", "aarch64", "arm64", "arm32", "armv6l", "armv7l", "armv8l",
+		"ppc", "ppc64", "ppc64le", "s390", "s390x", "riscv32", "riscv64", "loongarch64", "mips", "mips64", "mips64le", "sparc64", "ia64",
+		"universal", "universal2", "intel", "fat", "fat3", "fat32", "fat64", "wasm32",
+		"arm64_v8a", "armeabi_v7a", "arm64_iphoneos", "arm64_iphonesimulator", "x86_64_iphonesimulator",
+	}
+
+	// otherSystems begin tags that are made of whatever the system says of
+	// itself.
+	otherSystems = regexp.MustCompile(`^(freebsd|openbsd|netbsd|dragonfly|solaris|sunos|aix|cygwin|mingw)_[a-z0-9_]+$`)
+)
+
+// isPlatformTag reports whether s is a platform tag, or the beginning of some:
+// manylinux_2_17_x86_64, manylinux2014, musllinux, any.
+func isPlatformTag(s string) bool {
+	if s == "any" || otherSystems.MatchString(s) {
+		return true
+	}
+	m := platformTag.FindStringSubmatch(s)
+	if m == nil || m[4] != "" && !slices.Contains(tagCPUs, m[4]) {
+		return false
+	}
+	switch m[1] {
+	case "manylinux":
+		return m[2] == "" || m[2] == "1" || m[2] == "2010" || m[2] == "2014"
+	case "win":
+		return m[2] == "" && m[3] == "" || s == "win32"
+	}
+	return m[2] == ""
+}
+
 // family returns what a platform tag is for without how old a system it takes:
 // "manylinux_x86_64" of manylinux_2_17_x86_64 and of manylinux2014_x86_64. The
 // level is how new a system it needs.
@@ -243,8 +276,8 @@ func newestPython(wheels []distFile) distFile {
 
 // chooseFiles picks the files of one version that are to be looked at, sorted
 // by name with source distributions last. left names the families of wheels
-// that the choice leaves out.
-func chooseFiles(files []distFile, wanted choice) (chosen []distFile, left []string) {
+// that the choice leaves out, none the names in it that there is nothing for.
+func chooseFiles(files []distFile, wanted choice) (chosen []distFile, left, none []string) {
 	byFamily := map[string][]distFile{}
 	var sources, pure []distFile
 	for _, f := range files {
@@ -281,12 +314,12 @@ func chooseFiles(files []distFile, wanted choice) (chosen []distFile, left []str
 	switch wanted.word {
 	case "":
 		if wanted.list != nil {
-			chosen = wanted.wheels(native)
+			chosen, none = wanted.wheels(pure, native)
 			break
 		}
 		fallthrough
 	case "all":
-		return slices.Concat(pure, native, sources), nil
+		return slices.Concat(pure, native, sources), nil, nil
 	case "host":
 		chosen = bestFor(native, hostPlatform())
 	}
@@ -298,7 +331,7 @@ func chooseFiles(files []distFile, wanted choice) (chosen []distFile, left []str
 	if len(chosen) == 0 {
 		chosen = one
 	}
-	return chosen, left
+	return chosen, left, none
 }
 
 // covered reports whether a wheel for another interpreter than CPython is for
@@ -324,21 +357,34 @@ func sdistRank(d distFile) int {
 	return slices.IndexFunc(sdistNames, func(s string) bool { return strings.HasSuffix(d.name, s) })
 }
 
-// wheels returns those that a list names: by a part of their platform tag, or
-// by our own words.
-func (c choice) wheels(native []distFile) []distFile {
-	var all []distFile
-	for _, f := range native {
-		if slices.ContainsFunc(c.list, func(name string) bool {
-			if p, ok := parsePlatform(name); ok && f.wheel.fits(p) {
-				return true
-			}
-			return strings.Contains(f.wheel.platform(), name)
-		}) {
+// wheels returns those that a list names, and the names that no wheel has.
+func (c choice) wheels(pure, native []distFile) (all []distFile, none []string) {
+	for _, f := range slices.Concat(pure, native) {
+		if slices.ContainsFunc(c.list, f.wheel.named) {
 			all = append(all, f)
 		}
 	}
-	return all
+	for _, name := range c.list {
+		if !slices.ContainsFunc(all, func(f distFile) bool { return f.wheel.named(name) }) {
+			none = append(none, name)
+		}
+	}
+	return all, none
+}
+
+// named reports whether a name in a list means the wheel: by a part of its
+// platform tag, by the tag without the system's age, or by our own words.
+func (w *wheelTags) named(name string) bool {
+	if w.pure() || name == "any" {
+		return w.pure() && name == "any"
+	}
+	if p, ok := parsePlatform(name); ok {
+		return w.fits(p)
+	}
+	return strings.Contains(w.platform(), name) || slices.ContainsFunc(w.platforms, func(tag string) bool {
+		f, _ := family(tag)
+		return f == name
+	})
 }
 
 // bestFor returns the wheel that is for p and for the fewest others.

@@ -429,8 +429,10 @@ func TestRate(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
-				defer client.Close()
+				served := make(chan bool)
+				defer func() { client.Close(); <-served }()
 				go func() {
+					defer close(served)
 					defer server.Close()
 					if _, err := http.ReadRequest(bufio.NewReader(server)); err != nil {
 						return

@@ -122,7 +122,7 @@ func (c *Client) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 // refused is the guard's answer. It is never retried.
 func (c *Client) refused(host string, why error) error {
 	return fault.New(fault.Forbidden, "%s leads to %v, which is refused", host, why).
-		Try("use a public host; only what your own settings name as a registry may be on a private network")
+		Try("use a public host, as only the registries of your own settings may be on a private network")
 }
 
 // allowed resolves host and returns those of its addresses that pass the

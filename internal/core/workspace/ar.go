@@ -67,7 +67,7 @@ func readAr(b *builder, src handle) error {
 		default:
 			name = strings.TrimSuffix(name, "/")
 		}
-		if name != "" {
+		if name = windowsBase(name); name != "" {
 			if err := arMember(b, name, h[40:48], off, there, int64(size)); err != nil {
 				return err
 			}
@@ -91,6 +91,24 @@ func arMember(b *builder, name string, mode []byte, off, there, size int64) erro
 		return err
 	}
 	return limit
+}
+
+// windowsBase returns the last part of a path of Windows, which its compilers
+// give as the names of members; other names stay as they are.
+func windowsBase(name string) string {
+	drive := len(name) >= 2 && name[1] == ':' && isLetter(name[0])
+	if !drive && !strings.Contains(name, `\`) {
+		return name
+	}
+	base := name
+	if drive {
+		base = name[2:]
+	}
+	base = base[strings.LastIndexAny(base, `\/`)+1:]
+	if base == "" || base == "." || base == ".." {
+		return name
+	}
+	return base
 }
 
 // bsdName reads a name that stands before the content.

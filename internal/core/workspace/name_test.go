@@ -132,6 +132,24 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// Compilers of Windows name the members of a library by the path that each was
+// built at, and several may end alike.
+func TestWindowsLibrary(t *testing.T) {
+	table := "x64\\Release\\a-long-folder\\c.obj/\n"
+	w := open(t, workspace.Limits{}, "x.lib", arOf(
+		member{"/", "symbols"}, member{"//", table}, member{"/0", "c"},
+		member{`D:\a\Rel\a.obj/`, "first"}, member{`x64\a.obj/`, "second"}, member{`D:/o/b.obj/`, "b"}, member{`C:d.obj/`, "d"},
+		member{`..\e.obj/`, "e"}, member{`x\/`, "no base"}, member{"plain.o/", "plain"}))
+	want := map[string]string{
+		"x.lib!/c.obj": "c", "x.lib!/a.obj": "second", "x.lib!/a.obj~1": "first", "x.lib!/b.obj": "b", "x.lib!/d.obj": "d",
+		"x.lib!/e.obj": "e", "x.lib!/x%5C": "no base", "x.lib!/plain.o": "plain",
+	}
+	if diff := cmp.Diff(want, contents(t, w)); diff != "" {
+		t.Error(diff)
+	}
+	expectNotes(t, w, `x.lib!/x%5C: its name in the archive has characters that are shown as %XX`)
+}
+
 // Notes about members are limited, and the limit is noted.
 func TestManyNotes(t *testing.T) {
 	var files []member
