@@ -18,7 +18,8 @@ type Kind string
 // that a report can say what was not looked into.
 const (
 	ELF      Kind = "ELF"
-	PE       Kind = "PE" // .NET assemblies as well
+	PE       Kind = "PE"          // .NET assemblies as well
+	COFF     Kind = "COFF object" // of Windows, alone or in a static library
 	MachO    Kind = "Mach-O"
 	FatMachO Kind = "fat Mach-O"
 	Wasm     Kind = "Wasm"
@@ -30,7 +31,8 @@ const (
 	Python    Kind = "Python bytecode"
 	Lua       Kind = "Lua bytecode"
 	Hermes    Kind = "Hermes bytecode"
-	DOS       Kind = "DOS program" // MZ without a PE header: 16-bit Windows and OS/2 as well
+	DOS       Kind = "DOS program"   // MZ without a PE header: 16-bit Windows and OS/2 as well
+	Import    Kind = "import object" // of an import library: names, no code
 	XCOFF     Kind = "XCOFF"
 	UF2       Kind = "UF2 firmware"
 	Unknown   Kind = ""
@@ -39,7 +41,7 @@ const (
 // Native reports whether Parse reads files of this kind.
 func (k Kind) Native() bool {
 	switch k {
-	case ELF, PE, MachO, FatMachO, Wasm, Archive:
+	case ELF, PE, COFF, MachO, FatMachO, Wasm, Archive:
 		return true
 	}
 	return false
@@ -74,8 +76,13 @@ func Identify(head []byte) Kind {
 			return m.kind
 		}
 	}
-	if pyc(head) {
+	switch {
+	case pyc(head):
 		return Python
+	case pe.IsImport(head):
+		return Import
+	case pe.IsObject(head):
+		return COFF
 	}
 	return Unknown
 }

@@ -16,7 +16,7 @@ import (
 // they are counted.
 func archive(data []byte) (images []*image.Image, members, notes []string) {
 	list, notes := ar.Members(data)
-	other := 0
+	other, parts := 0, 0            // parts are of the import directory
 	imports := make(map[string]int) // by library
 	for i, member := range list {
 		if len(images) >= maxImages {
@@ -28,6 +28,10 @@ func archive(data []byte) (images []*image.Image, members, notes []string) {
 			continue
 		}
 		kind := Identify(head(member.Data))
+		if kind == Import {
+			parts++
+			continue
+		}
 		if !kind.Native() || kind == Archive {
 			other++
 			continue
@@ -44,6 +48,9 @@ func archive(data []byte) (images []*image.Image, members, notes []string) {
 	}
 	if other > 0 {
 		notes = append(notes, fmt.Sprintf("not looked at: %d of %d members, whose format is not read", other, len(list)))
+	}
+	if parts > 0 && len(imports) == 0 {
+		notes = append(notes, fmt.Sprintf("import library: %d of %d members have no code of their own", parts, len(list)))
 	}
 	for _, library := range slices.Sorted(maps.Keys(imports)) {
 		notes = append(notes, fmt.Sprintf("import library: %d names of %s", imports[library], library))

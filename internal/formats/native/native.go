@@ -115,6 +115,8 @@ func parse(kind Kind, data []byte) (images []*image.Image, err error) {
 			m, err = elf.Parse(data)
 		case PE:
 			m, err = pe.Parse(data)
+		case COFF:
+			m, err = pe.ParseObject(data)
 		case Wasm:
 			m, err = wasm.Parse(data)
 		case MachO, FatMachO:

@@ -26,6 +26,12 @@ func TestIdentify(t *testing.T) {
 		}
 		return string(b)
 	}
+	coff := func(section string, flags uint32) string {
+		b := append([]byte("\x64\x86\x01\x00"), make([]byte, 56)...)
+		copy(b[20:], section)
+		binary.LittleEndian.PutUint32(b[56:], flags)
+		return string(b)
+	}
 	for _, test := range []struct {
 		name, in string
 		want     native.Kind
@@ -45,6 +51,12 @@ func TestIdentify(t *testing.T) {
 		{"Java class", "\xca\xfe\xba\xbe\x00\x00\x00\x34\x00\x1d", native.JavaClass},
 		{"Java class of the first version", "\xca\xfe\xba\xbe\x00\x03\x00\x2d\x00\x1d", native.JavaClass},
 		{"Wasm", "\x00asm\x01\x00\x00\x00", native.Wasm},
+		{"COFF object", coff(".text", 0x60000020), native.COFF},
+		{"COFF object for link-time code generation", "\x00\x00\xff\xff\x01\x00\x64\x86\x00\x00\x00\x00\x38\xfe\xb3\x0c\xa5\xd9\xab\x4d\xac\x9b\xd6\xb6\x22\x26\x53\xc2\x00\x00\x00\x00", native.COFF},
+		{"a number of a machine, and text", "\x64\x86" + strings.Repeat("text ", 800), native.Unknown},
+		{"a number of a machine, and zeros", "\x64\x86" + strings.Repeat("\x00", 4094), native.Unknown},
+		{"import of a name", "\x00\x00\xff\xff\x00\x00\x64\x86\x00\x00\x00\x00\x0a\x00\x00\x00\x00\x00\x04\x00one\x00a.dll\x00", native.Import},
+		{"part of an import directory", coff(".idata$5", 0xc0000040), native.Import},
 		{"static library", "!<arch>\n/               ", native.Archive},
 		{"thin library", "!<thin>\n", native.Archive},
 		{"Dalvik", "dex\n035\x00\x01\x02", native.Dex},
@@ -224,6 +236,87 @@ func TestStaticLibrary(t *testing.T) {
 	}
 }
 
+// TestWindowsLibrary has objects of Windows in a static library, next to one
+// that no machine runs yet and the import of a name.
+func TestWindowsLibrary(t *testing.T) {
+	files := map[string]string{
+		"a.c":      strings.ReplaceAll(source, "#include <stdio.h>", "int puts(const char *);"),
+		"b.c":      "int two(void) { return 2; }\n",
+		"late.obj": "\x00\x00\xff\xff\x01\x00\x64\x86\x00\x00\x00\x00\x38\xfe\xb3\x0c\xa5\xd9\xab\x4d\xac\x9b\xd6\xb6\x22\x26\x53\xc2\x00\x00\x00\x00",
+		"one.obj":  "\x00\x00\xff\xff\x00\x00\x64\x86\x00\x00\x00\x00\x0a\x00\x00\x00\x00\x00\x04\x00one\x00a.dll\x00",
+	}
+	needs(t, "clang-16", "llvm-ar-16")
+	data := compile(t, files, "sh", "-c", "for s in a b; do clang-16 -target x86_64-windows-msvc -c -o $s.obj $s.c || exit; done; llvm-ar-16 rcs out a.obj b.obj late.obj one.obj")
+	list, notes := native.Parse(data)
+	if len(list) != 2 || list[0].Member != "a.obj" || list[1].Member != "b.obj" {
+		t.Fatalf("%d objects with notes %q; want two", len(list), notes)
+	}
+	want := []string{"late.obj: not looked at: an object for link-time code generation, which has no machine code yet", "import library: 1 names of a.dll"}
+	if !slices.Equal(notes, want) {
+		t.Errorf("notes %q; want %q", notes, want)
+	}
+	a := list[0]
+	if a.Format != image.PE || a.Kind != image.Object || a.OS != "windows" || a.Functions.Count != 2 || !slices.Equal(a.ImportNames(), []string{"puts"}) || len(a.Notes) > 0 {
+		t.Errorf("%s %s of %s with %d functions, imports %q, notes %q", a.Format, a.Kind, a.OS, a.Functions.Count, a.ImportNames(), a.Notes)
+	}
+	if !hasURL(a) {
+		t.Errorf("the planted address is not among %+v", a.Strings)
+	}
+	if string(a.Data) != string(data[a.Offset:][:len(a.Data)]) {
+		t.Errorf("a.obj is not at offset %d", a.Offset)
+	}
+}
+
+// needs skips a test without the commands.
+func needs(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, c := range commands {
+		if _, err := exec.LookPath(c); err != nil {
+			t.Skipf("needs %s", c)
+		}
+	}
+}
+
+// TestNoSymbolNames builds binaries whose symbols have names that would tell
+// much, if they were texts.
+func TestNoSymbolNames(t *testing.T) {
+	const program = `extern int encrypt_session_password(int), inject_shell_payload(int);
+const char *where = "go to https://planted.example.test/a";
+int download_credential_token(int x) { return encrypt_session_password(x) + inject_shell_payload(x); }
+`
+	const windows = "clang-16 -target x86_64-windows-msvc -c -o a.obj a.c && llvm-dlltool-16 -m i386:x86-64 -d a.def -l b.lib && lld-link-16 /dll /noentry /export:download_credential_token /out:out a.obj b.lib"
+	for name, command := range map[string]string{
+		"Mach-O with opcodes":    "clang-16 -target x86_64-apple-macos10.14 -c -o a.o a.c && ld64.lld-16 -arch x86_64 -platform_version macos 10.14 10.14 -dylib -undefined dynamic_lookup -o out a.o",
+		"Mach-O with chains":     "clang-16 -target arm64-apple-macos13 -c -o a.o a.c && ld64.lld-16 -arch arm64 -platform_version macos 13.0 13.0 -dylib -undefined dynamic_lookup -fixup_chains -adhoc_codesign -o out a.o",
+		"ELF":                    "clang-16 -target x86_64-linux-gnu -fPIC -c -o a.o a.c && ld.lld-16 -shared -o out a.o",
+		"ELF object":             "clang-16 -target x86_64-linux-gnu -c -o out a.c",
+		"COFF object":            "clang-16 -target x86_64-windows-msvc -g -gcodeview -c -o out a.c",
+		"PE":                     windows,
+		"PE with a symbol table": windows + " /debug:symtab",
+	} {
+		t.Run(name, func(t *testing.T) {
+			needs(t, "clang-16", "ld64.lld-16", "ld.lld-16", "lld-link-16", "llvm-dlltool-16")
+			b := one(t, compile(t, map[string]string{"a.c": program, "a.def": "LIBRARY b.dll\nEXPORTS\n encrypt_session_password\n inject_shell_payload\n"}, "sh", "-c", command))
+			if !slices.ContainsFunc(b.Strings, func(r text.Ranked) bool { return r.Value == "https://planted.example.test/a" }) {
+				t.Errorf("the planted address is not among %+v", b.Strings)
+			}
+			for _, r := range b.Strings {
+				if strings.Contains(r.Value, "_session_") || strings.Contains(r.Value, "_shell_") || strings.Contains(r.Value, "_credential_") {
+					t.Errorf("%q in %q tells nothing", r.Value, r.Section)
+				}
+			}
+			for i := range b.Texts.Len() {
+				r := b.Texts.Run(i)
+				for _, s := range b.Segments {
+					if s.Name == "__LINKEDIT" && r.Offset >= s.Offset {
+						t.Errorf("%q is extracted from what the loader reads", b.Texts.Text(r))
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestImportLibrary(t *testing.T) {
 	files := map[string]string{"a.def": "LIBRARY planted.dll\nEXPORTS\n one\n two\n"}
 	data := compile(t, files, "llvm-dlltool-16", "-m", "i386:x86-64", "-d", "a.def", "-l", "out")
@@ -309,7 +402,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	for _, path := range []string{"/usr/bin/true", "/usr/lib/x86_64-linux-gnu/crti.o", "/usr/x86_64-w64-mingw32/lib/libm.a", "/usr/lib/x86_64-linux-gnu/libdl.a"} {
+	for _, path := range []string{"/usr/x86_64-w64-mingw32/lib/crt2.o", "/usr/bin/true", "/usr/lib/x86_64-linux-gnu/crti.o", "/usr/x86_64-w64-mingw32/lib/libm.a", "/usr/lib/x86_64-linux-gnu/libdl.a"} {
 		if data, err := os.ReadFile(path); err == nil && len(data) < 64<<10 {
 			f.Add(data)
 		}

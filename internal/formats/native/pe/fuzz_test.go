@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/pe"
 )
 
@@ -32,7 +33,15 @@ func seeds() [][]byte {
 	names := d.pointers(uint64(0x400000+d.hint("late")), 1<<31|7, 0)
 	delay := d.u32(0, 0x400000+d.text("late.dll"), 0, 0x400000+d.pointers(0, 0, 0), 0x400000+names, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	old := craft{machine: i386, base: 0x400000, align: 0x20, data: d.b, dirs: map[int][2]uint32{13: {delay, 64}}}
-	return [][]byte{everything(), x86.bytes(), arm.bytes(), old.bytes()}
+	return [][]byte{everything(), x86.bytes(), arm.bytes(), old.bytes(), craftedSymbols(), enlarge(craftedSymbols())}
+}
+
+// read parses an image or an object.
+func read(data []byte) (*image.Image, error) {
+	if m, err := pe.ParseObject(data); err == nil {
+		return m, nil
+	}
+	return pe.Parse(data)
 }
 
 func FuzzParse(f *testing.F) {
@@ -40,11 +49,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := pe.Parse(data)
+		m, err := read(data)
 		if err != nil {
 			return
 		}
-		if !pe.Is(data) {
+		if !pe.Is(data) && !pe.IsObject(data) {
 			t.Error("Parse reads what Is does not know")
 		}
 		size := uint64(len(data))
@@ -80,8 +89,8 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("functions are not in order: %+v", m.Functions.List[i-1:i+1])
 			}
 		}
-		again, _ := pe.Parse(bytes.Clone(data))
-		if len(again.Functions.List) != len(m.Functions.List) || len(again.Notes) != len(m.Notes) {
+		again, _ := read(bytes.Clone(data))
+		if len(again.Functions.List) != len(m.Functions.List) || len(again.Notes) != len(m.Notes) || len(again.Imports) != len(m.Imports) {
 			t.Error("the same bytes give another image")
 		}
 	})

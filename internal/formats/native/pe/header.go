@@ -43,7 +43,7 @@ func (f *file) headers(at uint64, coff []byte) {
 	size := uint64(c.U16())
 	flags := c.U16()
 
-	f.locateSymbols(symbols, count)
+	f.locateSymbols(symbols, count, symbolSize)
 	f.setMachine()
 	opt := f.optional(at+20, size)
 	f.setKind(flags, opt.subsystem)

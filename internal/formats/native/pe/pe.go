@@ -1,7 +1,8 @@
-// Package pe reads PE/COFF images: the executables, libraries and drivers of
-// Windows, and UEFI programs. It reads the file as the Windows loader would
-// map it, not as a linker would have written it, and nothing that it reads is
-// believed before the bytes are there.
+// Package pe reads PE/COFF images, which are the executables, libraries and
+// drivers of Windows and UEFI programs, and the COFF objects that they are
+// linked from. It reads an image as the Windows loader would map it, not as a
+// linker would have written it, and nothing that it reads is believed before
+// the bytes are there.
 //
 // It follows Microsoft's "PE Format" document; what that leaves out is cited
 // where it is read. It does not verify signatures, follow forwarders, or judge

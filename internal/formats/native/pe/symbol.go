@@ -1,24 +1,21 @@
 package pe
 
 import (
-	"strings"
-
 	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
-const symbolSize = 18
-
 // locateSymbols finds the COFF symbol table and the string table behind it
-// ("COFF Symbol Table"), which section names refer to as well.
-func (f *file) locateSymbols(offset, count uint64) {
+// ("COFF Symbol Table"), which section names refer to as well. A symbol takes
+// entry bytes.
+func (f *file) locateSymbols(offset, count, entry uint64) {
 	if offset == 0 {
 		return
 	}
-	f.symtab = image.Range{Offset: offset, Size: count * symbolSize}
+	f.symtab = image.Range{Offset: offset, Size: count * entry}
 	b, whole := cursor.Slice(f.m.Data, offset, f.symtab.Size)
 	if !whole {
-		f.m.Notef("symbol table is cut off: %d of %d entries are there", len(b)/symbolSize, count)
+		f.m.Notef("symbol table is cut off: %d of %d entries are there", uint64(len(b))/entry, count)
 		f.symtab.Size = uint64(len(b))
 		return
 	}
@@ -38,38 +35,29 @@ func (f *file) locateSymbols(offset, count uint64) {
 // symbols reads the COFF symbol table: what compilers other than Microsoft's
 // leave in an image that is not stripped.
 func (f *file) symbols() {
-	const external, static, label, weak = 2, 3, 6, 105
 	table, _ := cursor.Slice(f.m.Data, f.symtab.Offset, f.symtab.Size-uint64(len(f.strings)))
 	for len(table) >= symbolSize {
-		b := table[:symbolSize]
-		value, number := uint64(le32(b[8:])), int(int16(le16(b[12:])))
-		kind, class, aux := le16(b[14:]), b[16], int(b[17])
-		table = table[min(len(table), symbolSize*(1+aux)):]
+		s := readSymbol(table[:symbolSize])
+		table = table[min(len(table), symbolSize*(1+s.aux)):]
 
-		switch class {
-		case external, static, label, weak:
+		switch s.class {
+		case classExternal, classStatic, classLabel, classWeak:
 		default:
 			continue
 		}
-		if number < 1 || number > len(f.m.Sections) {
+		if s.section < 1 || s.section > len(f.m.Sections) {
 			continue // undefined, absolute, or for debuggers
 		}
-		if class == static && kind == 0 && aux > 0 {
+		if s.class == classStatic && s.kind == 0 && s.aux > 0 {
 			continue // defines a section
 		}
-		var name string
-		if le32(b) == 0 {
-			name, _ = f.string(f.strings, uint64(le32(b[4:])))
-		} else {
-			name = strings.TrimRight(string(b[:8]), "\x00")
-		}
+		name := f.symbolName(&s)
 		if name == "" {
 			continue
 		}
-		const function = 2 // the derived type, above the four bits of the base type
 		f.m.Symbols = append(f.m.Symbols, image.Symbol{
-			Name: name, Addr: f.m.Sections[number-1].Addr + value,
-			Func: kind>>4 == function, Weak: class == weak,
+			Name: name, Addr: f.m.Sections[s.section-1].Addr + s.value,
+			Func: s.isFunc(), Weak: s.class == classWeak,
 		})
 	}
 	f.m.Stripped = len(f.m.Symbols) == 0 && f.m.Section(".debug_info") == nil && f.m.Section(".zdebug_info") == nil

@@ -47,14 +47,19 @@ func (f *file) rich() []string {
 	var list []string
 	for b := head[from:end]; len(b) >= 24 && len(list) < most; b = b[8:] {
 		id, n := le32(b[16:])^key, le32(b[20:])^key
-		product, build := uint16(id>>16), uint16(id)
-		line := fmt.Sprintf("rich:%d.%d ×%d", product, build, n)
-		if name := richProducts[product]; name != "" {
-			line += " " + name
-		}
-		list = append(list, line)
+		list = append(list, product(id, n))
 	}
 	return list
+}
+
+// product prints what made n objects: a product's number, and its build in the
+// lower half.
+func product(id, n uint32) string {
+	line := fmt.Sprintf("rich:%d.%d ×%d", id>>16, id&0xffff, n)
+	if name := richProducts[uint16(id>>16)]; name != "" {
+		line += " " + name
+	}
+	return line
 }
 
 // richProducts names the products that current files have. The numbers are
@@ -82,12 +87,17 @@ var richProducts = map[uint16]string{
 
 // gcc finds the mark "GCC: (…" that GCC's objects bring into .rdata, at its end.
 func (f *file) gcc() []string {
-	const gnuLinker, most, longest = 2, 8, 128
+	const gnuLinker = 2
 	if f.linker[0] != gnuLinker {
 		return nil
 	}
+	return gccMarks(f.m.Bytes(f.m.Section(".rdata")))
+}
+
+// gccMarks returns the versions of GCC in b, as they stand.
+func gccMarks(b []byte) []string {
+	const most, longest = 8, 128
 	var list []string
-	b := f.m.Bytes(f.m.Section(".rdata"))
 	for len(list) < most {
 		at := bytes.Index(b, []byte("GCC: ("))
 		if at < 0 {

@@ -234,7 +234,7 @@ func TestNames(t *testing.T) {
 func TestGaps(t *testing.T) {
 	data := make([]byte, 400)
 	copy(data[100:], "Unable to open the file of sessions")
-	copy(data[300:], "_unable_to_open Unable to close the file")
+	copy(data[300:], "@__Unwind_Resume https://symbols.example.test/a Unable to close the file")
 	m := &image.Image{Format: image.MachO, Data: data,
 		Sections: []image.Section{{Name: "__TEXT,__cstring", Addr: 0x1060, Offset: 96, FileSize: 100, Size: 100}},
 		Segments: []image.Segment{{Name: "__TEXT", Addr: 0x1000, Size: 250, FileSize: 250}, {Name: "__LINKEDIT", Addr: 0x2000, Offset: 250, FileSize: 150, Size: 150}},
@@ -242,6 +242,13 @@ func TestGaps(t *testing.T) {
 	got := telling(m)
 	if len(got) != 1 || got[0].Value != "Unable to open the file of sessions" || got[0].Address != 0x1064 {
 		t.Errorf("got %+v; want the text of the section alone", got)
+	}
+	if n := text.Extract(m).Len(); n != 1 {
+		t.Errorf("%d texts are extracted; want one", n)
+	}
+	m.Segments[1].Access = image.Read | image.Write
+	if got := telling(m); !slices.ContainsFunc(got, func(r text.Ranked) bool { return r.Value == "https://symbols.example.test/a" }) {
+		t.Errorf("got %+v; want texts that the program may change, whatever its segment is called", got)
 	}
 }
 
@@ -257,7 +264,15 @@ func TestRoles(t *testing.T) {
 		{"code", image.Section{Name: ".text", Addr: 0x1000, Access: image.Read | image.Execute}, false, true},
 		{"code of Mach-O", image.Section{Name: "__TEXT,__text", Addr: 0x1000, Access: image.Read | image.Execute, Code: true}, false, true},
 		{"data in the segment of code", image.Section{Name: "__TEXT,__cstring", Addr: 0x1000, Access: image.Read | image.Execute}, true, true},
-		{"names", image.Section{Name: ".strtab"}, false, true},
+		{"names of symbols", image.Section{Name: ".strtab"}, false, false},
+		{"names for the loader", image.Section{Name: ".dynstr", Addr: 0x1000, Access: image.Read}, false, false},
+		{"versions", image.Section{Name: ".gnu.version_r", Addr: 0x1000, Access: image.Read}, false, false},
+		{"relocations", image.Section{Name: ".rela.dyn", Addr: 0x1000, Access: image.Read}, false, false},
+		{"a table that may be written", image.Section{Name: ".dynstr", Addr: 0x1000, Access: image.Read | image.Write}, true, true},
+		{"names that are mapped", image.Section{Name: ".strtab", Addr: 0x1000, Access: image.Read}, true, true},
+		{"relocations of PE", image.Section{Name: ".reloc", Addr: 0x1000, Access: image.Read}, false, false},
+		{"imports of PE", image.Section{Name: ".idata", Addr: 0x1000, Access: image.Read | image.Write}, false, true},
+		{"debug information of an object", image.Section{Name: ".debug$S"}, false, false},
 		{"debug", image.Section{Name: ".debug_str"}, false, false},
 		{"mapped under a false name", image.Section{Name: ".debug_str", Addr: 0x1000, Access: image.Read}, true, true},
 	} {
@@ -266,6 +281,9 @@ func TestRoles(t *testing.T) {
 			format := image.ELF
 			if strings.HasPrefix(test.section.Name, "__") {
 				format = image.MachO
+			}
+			if strings.Contains(test.name, "PE") || strings.Contains(test.section.Name, "$") {
+				format = image.PE
 			}
 			got := telling(&image.Image{Format: format, Data: []byte(body), Sections: []image.Section{test.section}})
 			has := func(k text.Kind) bool {

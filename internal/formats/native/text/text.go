@@ -58,7 +58,7 @@ func Extract(m *image.Image) *Table {
 	slices.SortStableFunc(t.segments, func(a, b image.Segment) int { return cmp.Compare(a.Offset, b.Offset) })
 	t.divide()
 	for _, r := range t.regions {
-		if r.role == debug {
+		if r.role == skipped {
 			continue
 		}
 		s := scanner{data: m.Data[r.from:r.to], base: r.from, table: t}
@@ -117,11 +117,11 @@ func narrow(buf, wide []byte) []byte {
 type role uint8
 
 const (
-	plain role = iota
-	code       // instructions and tables, where runs are mostly accidents
-	aside      // headers, signatures and what follows the end: no messages for people
-	names      // of symbols: the report has them elsewhere
-	debug      // never loaded
+	plain   role = iota
+	code         // instructions and tables, where runs are mostly accidents
+	aside        // headers, signatures and what follows the end: no messages for people
+	names        // of symbols: the report has them elsewhere
+	skipped      // debug information and what linkers and loaders read: tables of names, opcodes, signatures
 )
 
 // A region is a part of the file with one role.
@@ -182,34 +182,60 @@ func roleOf(m *image.Image, s *image.Section) role {
 		if mapped && m.Format == image.ELF {
 			return plain
 		}
-		return debug
+		return skipped
+	case strings.HasPrefix(name, ".debug$") && !mapped, linking(m, s, name):
+		return skipped
 	case s.Code || s.Access&image.Execute != 0 && m.Format != image.MachO: // there, it is the segment's
 		return code
-	case name == ".strtab", name == ".symtab", name == ".shstrtab":
-		if mapped {
-			return plain
-		}
+	case strings.HasSuffix(name, "gopclntab"), name == "name" && m.Format == image.Wasm, m.Format == image.PE && (name == ".edata" || name == ".idata" || strings.HasPrefix(name, ".idata$")):
 		return names
-	case name == ".dynstr", strings.HasSuffix(name, "gopclntab"), name == "name" && m.Format == image.Wasm, name == ".edata":
-		return names
-	case strings.HasPrefix(name, ".eh_frame"), strings.HasPrefix(name, ".rel"), name == ".dynsym", name == ".gcc_except_table",
-		strings.HasPrefix(name, ".gnu."), name == ".pdata", name == ".xdata", name == ".reloc", name == ".arm.exidx", name == ".arm.extab",
+	case strings.HasPrefix(name, ".eh_frame"), strings.HasPrefix(name, ".rel"), name == ".gcc_except_table",
+		strings.HasPrefix(name, ".gnu."), name == ".pdata", name == ".xdata", name == ".arm.exidx", name == ".arm.extab",
 		macho && (last == "__eh_frame" || last == "__unwind_info" || last == "__gcc_except_tab"):
 		return code
 	}
 	return plain
 }
 
+// linking tells whether a section is for the linker and the loader alone. One
+// that the program may change or run is not, nor is a mapped one of a kind that
+// never is: texts must not hide behind a name.
+func linking(m *image.Image, s *image.Section, name string) bool {
+	mapped := s.Addr != 0
+	if s.Access&(image.Write|image.Execute) != 0 {
+		return false
+	}
+	switch m.Format {
+	case image.ELF:
+		switch name {
+		case ".strtab", ".symtab", ".shstrtab", ".symtab_shndx":
+			return !mapped
+		case ".dynstr", ".dynsym", ".hash":
+			return true
+		}
+		return strings.HasPrefix(name, ".gnu.version") || name == ".gnu.hash" || strings.HasPrefix(name, ".rel.") || strings.HasPrefix(name, ".rela.") || name == ".relr.dyn"
+	case image.PE:
+		return name == ".reloc"
+	case image.MachO:
+		return strings.HasPrefix(name, "__linkedit,")
+	}
+	return false
+}
+
 // roleOfGap gives bytes without a section the role of the segment they are in.
 func (t *Table) roleOfGap(from, to uint64) role {
+	m := t.image
+	if m.Kind == image.Object && m.Format == image.PE && from > 0 && t.segmentOf(from) == nil {
+		return names // relocations, symbols, and their names
+	}
 	if len(t.segments) == 0 {
 		return plain
 	}
 	switch s := t.segmentOf(from); {
 	case s == nil || from == 0:
 		return aside
-	case s.Name == "__LINKEDIT":
-		return names
+	case s.Name == "__LINKEDIT" && m.Format == image.MachO && s.Access&(image.Write|image.Execute) == 0:
+		return skipped
 	case s.Access&image.Execute != 0 && to-from > 4096:
 		return code
 	}
