@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
@@ -39,7 +40,7 @@ func TestLevels(t *testing.T) {
 		{"one critical", found(finding.Critical, 1), finding.RiskCritical},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := &inventory.Binary{Path: "a.node", Arch: "x86_64", Format: "ELF"}
+			b := &inventory.Binary{Path: "a.node", Arch: "x86_64", Slice: "x86_64", Format: "ELF"}
 			risk, _ := enrich.Assess(nil, []*inventory.Binary{b}, test.findings, nil)
 			if risk.Level() != test.want {
 				t.Errorf("level %s (%d); want %s", risk.Level(), risk.Score, test.want)
@@ -71,9 +72,57 @@ func TestRepeatsCountOnce(t *testing.T) {
 	}
 }
 
+// TestSlices keeps the findings of a fat file apart.
+func TestSlices(t *testing.T) {
+	fs := found(finding.High, 1)
+	fs[0].Anchor = "aarch64 2"
+	layout := found(finding.Low, 1)[0] // it is about the file as a whole
+	layout.Tool, layout.Anchor = "layout", ""
+	fs = append(fs, layout)
+	var binaries []*inventory.Binary
+	for _, slice := range []string{"aarch64", "aarch64 2"} {
+		binaries = append(binaries, &inventory.Binary{Path: "a.node", Arch: "aarch64", Slice: slice, Format: "Mach-O"})
+	}
+	elsewhere := &inventory.Binary{Path: "b.node", Arch: "aarch64", Slice: "aarch64 2"} // of no known format
+	enrich.Assess(nil, append(binaries, elsewhere), fs, nil)
+	if got := fmt.Sprint(len(binaries[0].Risk.Terms), len(binaries[1].Risk.Terms), len(elsewhere.Risk.Terms)); got != "2 3 1" {
+		t.Errorf("%s terms; want 2 3 1", got)
+	}
+}
+
+// TestManyBinaries assesses more than a scan of each against all would bear.
+func TestManyBinaries(t *testing.T) {
+	var binaries []*inventory.Binary
+	var fs []finding.Finding
+	for i := range 50_000 {
+		name := fmt.Sprint(i)
+		binaries = append(binaries, &inventory.Binary{Path: name, Arch: "x86_64", Slice: "x86_64", Format: "ELF"})
+		fs = append(fs, finding.Finding{Rule: "native/x", Title: "X", Severity: finding.Low, Tool: "native", Anchor: "x86_64", Location: finding.Location{Path: name}})
+	}
+	began := time.Now()
+	enrich.Assess(nil, binaries, fs, nil)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestHosts tells what loads a binary.
+func TestHosts(t *testing.T) {
+	for name, want := range map[string]string{
+		"_ZN2v86String3NewEv": "speaks to V8", "?New@String@v8@@SAXXZ": "speaks to V8", "napi_create_function": "Node-API",
+		"?New@Thing@@SAXXZ": "", "connect": "",
+	} {
+		b := &inventory.Binary{Format: "PE", Imports: []string{name}}
+		enrich.Assess(nil, []*inventory.Binary{b}, nil, nil)
+		if want == "" && strings.Contains(b.Explanation, "add-on") || !strings.Contains(b.Explanation, want) {
+			t.Errorf("import %s: %s; want %q", name, b.Explanation, want)
+		}
+	}
+}
+
 // TestSilence keeps a static program from being called harmless.
 func TestSilence(t *testing.T) {
-	b := &inventory.Binary{Path: "a", Arch: "x86_64", Format: "ELF", Silent: true, Functions: inventory.Functions{Count: 900}}
+	b := &inventory.Binary{Path: "a", Arch: "x86_64", Slice: "x86_64", Format: "ELF", Silent: true, Functions: inventory.Functions{Count: 900}}
 	_, summary := enrich.Assess(nil, []*inventory.Binary{b}, nil, nil)
 	for _, text := range []string{summary, b.Explanation} {
 		if strings.Contains(text, "no network") || strings.Contains(text, "Nothing") || !strings.Contains(text, "statically") {
@@ -84,7 +133,7 @@ func TestSilence(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	b := &inventory.Binary{
-		Path: "a.node", Arch: "x86_64", Format: "ELF", Kind: "shared library", OS: "linux", Language: "C++", Size: 2048,
+		Path: "a.node", Arch: "x86_64", Slice: "x86_64", Format: "ELF", Kind: "shared library", OS: "linux", Language: "C++", Size: 2048,
 		Imports: []string{"connect", "napi_create_function"}, Functions: inventory.Functions{Count: 1},
 		Behaviors: inventory.Behaviors{inventory.Network: {{Text: "Opens connections to other hosts (import connect)."}}},
 	}

@@ -69,7 +69,7 @@ func what(b *inventory.Binary) string {
 }
 
 func article(word string) string {
-	if strings.ContainsRune("AEIOUaeiouMm", rune(word[0])) && word != "Mach-O" {
+	if word != "" && strings.ContainsRune("AEIOUaeiou", rune(word[0])) {
 		return "An"
 	}
 	return "A"
@@ -85,7 +85,7 @@ func hostAPI(b *inventory.Binary) string {
 	switch {
 	case speaks(b.Imports, "napi_", "node_api_"), speaks(b.Exports, "napi_register_module"):
 		return "It is an add-on for Node.js and speaks Node-API"
-	case speaks(b.Imports, "_ZN2v8", "?") && speaks(b.Imports, "_ZN2v8", "?New@", "?GetCurrent@Isolate@v8"):
+	case slices.ContainsFunc(b.Imports, ofV8):
 		return "It is an add-on for Node.js and speaks to V8 directly"
 	case speaks(b.Exports, "PyInit_", "_PyInit_"):
 		return "It is an extension module for Python"
@@ -95,6 +95,13 @@ func hostAPI(b *inventory.Binary) string {
 		return "It is a library for Java (JNI)"
 	}
 	return ""
+}
+
+// ofV8 reports whether a name lies in C++'s namespace v8, as compilers for Unix
+// and for Windows mangle it.
+func ofV8(name string) bool {
+	return strings.HasPrefix(name, "_ZN2v8") || strings.HasPrefix(name, "_ZNK2v8") ||
+		strings.HasPrefix(name, "?") && strings.Contains(name, "@v8@@")
 }
 
 // summarize writes a paragraph about the whole target.
@@ -127,6 +134,10 @@ func summarize(rel *inventory.Release, binaries []*inventory.Binary, fs []findin
 	return strings.Join(out, " ")
 }
 
+// maxArchs is how many instruction sets a summary names: all that have a name,
+// while a hostile package may claim any number.
+const maxArchs = 20
+
 // holds says which binaries there are.
 func holds(subject string, binaries []*inventory.Binary) string {
 	if len(binaries) == 0 {
@@ -143,9 +154,12 @@ func holds(subject string, binaries []*inventory.Binary) string {
 	for _, f := range slices.Sorted(maps.Keys(formats)) {
 		kinds = append(kinds, fmt.Sprintf("%d %s", formats[f], f))
 	}
+	machines := slices.Sorted(maps.Keys(archs))
+	if more := len(machines) - maxArchs; more > 0 {
+		machines = append(machines[:maxArchs], count(more, "other", "others"))
+	}
 	return fmt.Sprintf("%s holds %s (%s; for %s) of %s in all.", subject,
-		count(len(binaries), "native binary", "native binaries"), list(kinds, "and"),
-		list(slices.Sorted(maps.Keys(archs)), "and"), Bytes(size))
+		count(len(binaries), "native binary", "native binaries"), list(kinds, "and"), list(machines, "and"), Bytes(size))
 }
 
 // acts says what the binaries do, all together.
@@ -202,7 +216,7 @@ func installs(fs []finding.Finding) string {
 	builds := false
 	for _, f := range fs {
 		switch {
-		case strings.HasPrefix(f.Rule, "install/npm-"):
+		case strings.HasPrefix(f.Rule, "install/npm-") && len(f.Evidence) > 0:
 			if script := fmt.Sprintf("%q", f.Evidence[0].Value); !slices.Contains(scripts, script) {
 				scripts = append(scripts, script)
 			}

@@ -97,8 +97,12 @@ func byRule(fs []finding.Finding, sev finding.Severity) []group {
 // Assess scores every binary and the target as a whole, and explains them. It
 // writes to the binaries, and returns the risk of the target and a summary.
 func Assess(rel *inventory.Release, binaries []*inventory.Binary, fs []finding.Finding, notes []finding.Note) (finding.Risk, string) {
+	in := map[string][]finding.Finding{}
+	for _, f := range fs {
+		in[f.Location.Path] = append(in[f.Location.Path], f)
+	}
 	for _, b := range binaries {
-		own := Of(b, fs)
+		own := about(b, in[b.Path])
 		b.Risk = score(1, own)
 		b.Explanation = explain(b, own)
 	}
@@ -106,12 +110,12 @@ func Assess(rel *inventory.Release, binaries []*inventory.Binary, fs []finding.F
 	return risk, summarize(rel, binaries, fs, notes, risk)
 }
 
-// Of returns the findings about one binary: those in its file, and for a fat
-// file those of its architecture.
-func Of(b *inventory.Binary, fs []finding.Finding) []finding.Finding {
+// about returns those of a file's findings that are about one binary in it: of
+// what the scanner native found in a fat file, those in its slice.
+func about(b *inventory.Binary, fs []finding.Finding) []finding.Finding {
 	var out []finding.Finding
 	for _, f := range fs {
-		if f.Location.Path == b.Path && (f.Tool != "native" || f.Anchor == b.Arch) {
+		if f.Tool != "native" || f.Anchor == b.Slice {
 			out = append(out, f)
 		}
 	}

@@ -122,9 +122,14 @@ type Evidence struct {
 // command line, short enough that a hostile string cannot fill a report.
 const MaxEvidence = 300
 
+// maxRedacted is how many bytes of a value are looked through for secrets: more
+// than are shown, as what is redacted gets shorter.
+const maxRedacted = 16 * MaxEvidence
+
 // NewEvidence returns evidence with its value made safe to print: control
 // characters escaped, secrets redacted, cut to [MaxEvidence].
 func NewEvidence(kind, value string) Evidence {
+	value = value[:min(len(value), maxRedacted)]
 	return Evidence{Kind: kind, Value: Printable(Redact(value), MaxEvidence)}
 }
 

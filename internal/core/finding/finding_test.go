@@ -91,6 +91,16 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+func TestEvidenceIsCut(t *testing.T) {
+	e := finding.NewEvidence("string", "password="+strings.Repeat("x", 1<<24)+"\x1b[2J")
+	if e.Value != "password=[redacted]" {
+		t.Errorf("value %q", e.Value)
+	}
+	if e := finding.NewEvidence("string", strings.Repeat("é ", 1<<20)); len(e.Value) > finding.MaxEvidence+len("…") || !strings.HasSuffix(e.Value, "…") {
+		t.Errorf("%d bytes are kept", len(e.Value))
+	}
+}
+
 func FuzzPrintable(f *testing.F) {
 	f.Add("a\x1b[31mred\u202eevil\xff", 20)
 	f.Add(strings.Repeat("é", 100), 9)

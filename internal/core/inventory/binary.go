@@ -1,11 +1,9 @@
 package inventory
 
 import (
-	"net/url"
-	"strings"
-
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/core/target"
 )
 
 // Binaries is the fact that a target holds a native binary.
@@ -30,6 +28,7 @@ const (
 type Binary struct {
 	Path   string // relative to the target, "prebuilds/linux-x64/x.node"
 	Offset int64  // of the slice in a fat file
+	Slice  string // tells the slices of a file apart, in findings' anchors: Arch, and for the second of the same a number
 	Size   int64  // in bytes
 	SHA256 string // hex, of the slice
 	Origin Origin
@@ -74,15 +73,7 @@ type Module struct {
 
 // PURL returns the package URL of the module.
 func (m Module) PURL() string {
-	var b strings.Builder
-	b.WriteString("pkg:" + m.Type)
-	for part := range strings.SplitSeq(m.Name, "/") {
-		b.WriteString("/" + url.PathEscape(part))
-	}
-	if m.Version != "" {
-		b.WriteString("@" + strings.ReplaceAll(url.PathEscape(m.Version), "+", "%2B"))
-	}
-	return b.String()
+	return target.PURL(m.Type, m.Name, m.Version)
 }
 
 // A Name is a symbol in both its forms.

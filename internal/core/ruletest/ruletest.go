@@ -61,13 +61,16 @@ func Check(ctx context.Context, dir string, scanners []*scan.Scanner, rules []*r
 	var wrong []string
 	for _, r := range rules {
 		var bad, good int
-		for i, e := range r.Examples {
+		for _, e := range r.Examples {
 			if e.Bad {
 				bad++
 			} else {
 				good++
 			}
-			folder := filepath.Join(dir, strings.ReplaceAll(r.ID, "/", "-")+"-"+strconv.Itoa(i))
+			folder, err := os.MkdirTemp(dir, "example-")
+			if err != nil {
+				return nil, err
+			}
 			lines, err := run(ctx, folder, scanners, r, e, makers)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", r.ID, e.Name, err)
@@ -147,7 +150,11 @@ func write(folder, seed string, f rule.File, makers map[string]Maker) error {
 		}
 		name = strings.TrimSuffix(name, path.Ext(name))
 	}
-	file := filepath.Join(folder, filepath.FromSlash(name))
+	local, err := filepath.Localize(name) // what is a name in a rule may be a way out on this system
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
+	}
+	file := filepath.Join(folder, local)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}

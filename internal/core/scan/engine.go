@@ -65,7 +65,6 @@ type run struct {
 
 	mu     sync.Mutex
 	res    Result
-	facts  map[Fact][]known // as far as earlier stages know
 	events sync.Mutex
 }
 
@@ -75,7 +74,6 @@ func (r *run) plan(scanners []*Scanner, files bool, given []Known) ([][]*Scanner
 		facts = append(facts, k.fact)
 		r.res.facts[k.fact] = append(r.res.facts[k.fact], k.values...)
 	}
-	r.facts = r.res.facts
 	chosen, err := Choose(scanners, r.opt.Only)
 	if err != nil {
 		return nil, err

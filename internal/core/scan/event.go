@@ -19,8 +19,6 @@ type Phase string
 const (
 	Acquire Phase = "acquire" // the source gets the target
 	Inspect Phase = "inspect" // the scanners run
-	Enrich  Phase = "enrich"  // findings are scored and explained
-	Save    Phase = "save"
 )
 
 // Progress says how far a phase has come.

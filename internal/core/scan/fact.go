@@ -45,7 +45,7 @@ func (f *FactOf[T]) All(p *Pass) []T {
 	}
 	p.run.mu.Lock()
 	defer p.run.mu.Unlock()
-	return values[T](p.run.facts[f])
+	return values[T](p.run.res.facts[f])
 }
 
 // Of returns every value that became known in a finished scan.

@@ -5,7 +5,7 @@ import (
 	"regexp"
 )
 
-var frame = regexp.MustCompile(`(?m)^\t(\S+\.go:\d+)`)
+var frame = regexp.MustCompile(`(?m)^\t(.+\.go:\d+)`)
 
 // place returns the file and line where a panic arose, by its stack: the first
 // frame below those of the runtime that raised it.

@@ -131,16 +131,18 @@ func (t Target) PURL() string {
 	if t.Kind != Package {
 		return ""
 	}
-	var path strings.Builder
-	for i, part := range strings.Split(t.Name, "/") {
-		if i > 0 {
-			path.WriteByte('/')
-		}
-		path.WriteString(escape(part))
+	return PURL(string(t.Ecosystem), t.Name, t.Version)
+}
+
+// PURL returns the package URL of a package of any type, "golang" say. The
+// slashes of a name part its namespace from it; the version may be empty.
+func PURL(typ, name, version string) string {
+	s := "pkg:" + typ
+	for part := range strings.SplitSeq(name, "/") {
+		s += "/" + escape(part)
 	}
-	s := "pkg:" + string(t.Ecosystem) + "/" + path.String()
-	if t.Version != "" {
-		s += "@" + escape(t.Version)
+	if version != "" {
+		s += "@" + escape(version)
 	}
 	return s
 }
@@ -161,8 +163,8 @@ func escape(s string) string {
 	return b.String()
 }
 
-// cutVersion splits NAME@VERSION at the last @ that is not the first
-// character, where the scope of an npm name stands.
+// cutVersion splits NAME@VERSION at the first @ behind the first character,
+// where that of an npm scope stands.
 func cutVersion(s string) (name, version string) {
 	i := strings.IndexByte(s[min(1, len(s)):], '@')
 	if i < 0 {
@@ -255,13 +257,15 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("the URL cannot be read") // its text may hold a password
 	case u.User != nil && u.Scheme != "ssh":
 		return nil, fmt.Errorf("the URL holds credentials: give them in the settings instead")
-	case u.Host == "" && u.Scheme != "file":
-		return nil, fmt.Errorf("%q has no host", s)
-	case u.Opaque != "":
-		return nil, fmt.Errorf("%q is not an absolute URL", s)
 	}
 	if _, hasPassword := u.User.Password(); hasPassword {
 		return nil, fmt.Errorf("the URL holds a password: give it in the settings instead")
+	}
+	switch {
+	case u.Opaque != "":
+		return nil, fmt.Errorf("the URL is not an absolute one") // what follows the colon may hold a password
+	case u.Host == "" && u.Scheme != "file":
+		return nil, fmt.Errorf("%q has no host", s)
 	}
 	u.Host = strings.ToLower(u.Host)
 	return u, nil

@@ -50,6 +50,8 @@ func TestParseRefuses(t *testing.T) {
 		"unknown purl type":     "pkg:maven/a/b@1",
 		"credentials":           "https://u:secret@host",
 		"repository credential": "git+https://token@host/a",
+		"password without host": "git+ssh://u:secret@",
+		"no slashes":            "https:u:secret@host",
 		"option as branch":      "git+https://host/a#--upload-pack=x",
 		"zero byte":             "a\x00b",
 		"bad escape":            "pkg:npm/%zz@1",
@@ -64,6 +66,18 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("the error repeats a password: %v", err)
 			}
 		})
+	}
+}
+
+func TestPURL(t *testing.T) {
+	for _, test := range []struct{ typ, name, version, want string }{
+		{"golang", "github.com/a/b", "v1.2.3+incompatible", "pkg:golang/github.com/a/b@v1.2.3%2Bincompatible"},
+		{"cargo", "serde", "1.0.0", "pkg:cargo/serde@1.0.0"},
+		{"npm", "@a/b", "", "pkg:npm/%40a/b"},
+	} {
+		if got := target.PURL(test.typ, test.name, test.version); got != test.want {
+			t.Errorf("PURL = %q; want %q", got, test.want)
+		}
 	}
 }
 

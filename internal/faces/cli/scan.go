@@ -105,8 +105,10 @@ func scannerNames() string {
 
 // shorten writes the user's home as ~, so that help is the same for everyone.
 func shorten(dir string) string {
-	if home, err := os.UserHomeDir(); err == nil && home != "/" && strings.HasPrefix(dir, home) {
-		return "~" + dir[len(home):]
+	if home, err := os.UserHomeDir(); err == nil && home != "/" {
+		if rest, ok := strings.CutPrefix(dir, home); ok && (rest == "" || os.IsPathSeparator(rest[0])) {
+			return "~" + rest
+		}
 	}
 	return cmp.Or(dir, "none")
 }

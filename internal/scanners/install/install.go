@@ -2,7 +2,8 @@
 // uses it: the life-cycle scripts of npm, the builds of Python, and the .pth
 // files that Python executes whenever it starts.
 //
-// It reads; nothing is run. What the scripts download is resolved elsewhere.
+// It reads; nothing is run. Scripts are judged by their text, two levels deep
+// into what they load; what they download is resolved elsewhere.
 package install
 
 import (
@@ -18,7 +19,7 @@ import (
 var Scanner = &scan.Scanner{
 	Name:    "install",
 	Doc:     "find what runs when a package is installed",
-	Version: 1,
+	Version: 2,
 	Rules:   rules.Area("install"),
 	Wants:   func(f *scan.File) bool { return reader(f) != nil },
 	File: func(_ context.Context, p *scan.Pass, f *scan.File) error {

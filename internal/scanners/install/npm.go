@@ -25,6 +25,7 @@ var (
 	npmNotSaid    = rules.Get("install/npm-implicit-build")
 	lifecycle     = []string{"preinstall", "install", "postinstall"} // in the order in which npm runs them for a dependency
 	callsBuild    = regexp.MustCompile(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
+	callsGyp      = regexp.MustCompile(`gyp|prebuild|\bnapi\b|\bnpm (run|rebuild)\b`) // may end in node-gyp
 	callsPrebuilt = regexp.MustCompile(`\b(prebuild-install|node-pre-gyp\s+install|install-from-cache|install-artifact-from-github|pkg-prebuilds-verify|electron-rebuild|node-prebuild)\b`)
 	callsFetch    = regexp.MustCompile(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
 	callsHidden   = regexp.MustCompile(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
@@ -32,18 +33,22 @@ var (
 
 // packageJSON reports the scripts that npm runs when a package is installed.
 func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
-	var m struct {
-		Name, Version string
-		Gypfile       *bool
-		Scripts       map[string]json.RawMessage
-	}
+	var m struct{ Gypfile, Scripts json.RawMessage }
 	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &m); err != nil {
 		return fmt.Errorf("not looked at: package.json is not JSON: %w", err)
 	}
-	ran := false
+	var scripts map[string]json.RawMessage
+	if len(m.Scripts) > 0 && json.Unmarshal(m.Scripts, &scripts) != nil {
+		p.Note(f.Path, "not looked at: scripts is not an object")
+	}
+	ran, builds := false, false
+	reading := newReading(p, f)
 	for _, stage := range lifecycle {
 		var script string
-		if json.Unmarshal(m.Scripts[stage], &script) != nil || strings.TrimSpace(script) == "" {
+		if raw, ok := scripts[stage]; ok && json.Unmarshal(raw, &script) != nil {
+			p.Note(f.Path, "not looked at: scripts.%s is not a string", stage)
+		}
+		if strings.TrimSpace(script) == "" {
 			continue
 		}
 		if stage != "postinstall" {
@@ -56,14 +61,23 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 			Evidence:    append([]finding.Evidence{finding.NewEvidence("script", script)}, scriptFiles(p, f, script)...),
 			Anchor:      stage,
 		})
+		reading.command(script, "scripts."+stage, scripts, 0)
+		builds = builds || callsGyp.MatchString(script)
 	}
-	if !ran && (m.Gypfile == nil || *m.Gypfile) && hasFile(p, path.Join(path.Dir(f.Path), "binding.gyp")) {
+	if !hasFile(p, path.Join(path.Dir(f.Path), "binding.gyp")) {
+		return nil
+	}
+	implicit := !ran && string(m.Gypfile) != "false"
+	if implicit {
 		p.Report(npmNotSaid, finding.Finding{
 			Description: "The package has a binding.gyp and no install script of its own, so npm runs \"node-gyp rebuild\" when it is installed.",
 			Location:    finding.Location{Path: f.Path, Line: 1, Symbol: "scripts.install"},
 			PURL:        f.Part.Label,
 			Evidence:    []finding.Evidence{finding.NewEvidence("script", "node-gyp rebuild")},
 		})
+	}
+	if implicit || builds || reading.gyp {
+		reading.bindingGyp()
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ var (
 	pySetup     = rules.Get("install/python-setup")
 	pySetupRuns = rules.Get("install/python-setup-runs")
 	pySetupHide = rules.Get("install/python-setup-hides")
+	pySetupGets = rules.Get("install/python-setup-fetches")
 	pyPth       = rules.Get("install/python-pth")
 	pyCustomize = rules.Get("install/python-customize")
 	pyBackend   = rules.Get("install/python-build-backend")
@@ -47,12 +48,23 @@ func setupPy(p *scan.Pass, f *scan.File, data []byte) error {
 			break
 		}
 	}
+	code := python.code(data)
+	if at := setupFetches(code); at >= 0 && rule != pySetupHide {
+		rule, line, what = pySetupGets, 1+strings.Count(code[:at], "\n"), excerpt(code, at)
+	} else if at := decodesAndRuns(python, code); at >= 0 && rule != pySetupHide {
+		rule, line, what = pySetupHide, 1+strings.Count(code[:at], "\n"), excerpt(code, at)
+	}
+	for _, a := range acts(python, code) {
+		if a.rule == scriptSecrets || a.rule == scriptDropSite {
+			reportAct(p, a, f.Path, f.Part.Label, code, "pip")
+		}
+	}
 	description := "pip runs setup.py when it builds this source distribution."
 	evidence := []finding.Evidence{finding.NewEvidence("file", f.Path)}
 	if what != "" {
 		description = fmt.Sprintf("pip runs setup.py when it builds this source distribution, and line %d does more than describe the package: %s",
-			line, finding.NewEvidence("script", strings.TrimSpace(what)).Value)
-		evidence = []finding.Evidence{finding.NewEvidence("script", strings.TrimSpace(what)), evidence[0]}
+			line, finding.NewEvidence("code", strings.TrimSpace(what)).Value)
+		evidence = []finding.Evidence{finding.NewEvidence("code", strings.TrimSpace(what)), evidence[0]}
 	}
 	p.Report(rule, finding.Finding{
 		Description: description,
@@ -64,6 +76,54 @@ func setupPy(p *scan.Pass, f *scan.File, data []byte) error {
 	return nil
 }
 
+var (
+	setupStarts = regexp.MustCompile(`\b(?:os\.(?:system|popen|exec[lv]p?e?|spawn[lv]p?e?|startfile)|subprocess\.\w+|(?:check_call|check_output|Popen|getoutput|run|call|system))\s*\(|(?:^|[^.\w])(?:exec|eval|compile)\s*\(`)
+	setupTool   = regexp.MustCompile(`(?i)(?:^|[\s"'(;&|/])(?:curl|wget|powershell|pwsh|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?(?:["'\s])|\bcertutil\b.*-urlcache`)
+	setupGets   = regexp.MustCompile(`\b(?:urlopen|urlretrieve|requests\.get|httpx\.get)\s*\(`)
+	setupOpens  = regexp.MustCompile(`\bopen\s*\(\s*(\w+)[^\n]*\)\s*as\s+(\w+)|^\s*(\w+)\s*=\s*open\s*\(\s*(\w+)`)
+	setupNames  = regexp.MustCompile(`^\s*(\w+)\s*=[^=]|\bopen\s*\(\s*(\w+)|\burlretrieve\s*\([^,\n]+,\s*(\w+)`)
+)
+
+// setupFetches returns where a setup.py starts a program that fetches, or runs
+// what it has fetched under the same name, or -1.
+func setupFetches(code string) int {
+	runs := setupStarts.FindAllStringIndex(code, maxMatches)
+	for _, r := range runs {
+		if args := balanced(code[r[1]:min(len(code), r[1]+1000)]); setupTool.MatchString(args) {
+			return skipSpace(code, r[0])
+		}
+	}
+	named, opened := map[string]int{}, map[string]string{} // offsets; the names of files by those of their handles
+	at := 0
+	for line := range strings.Lines(code) {
+		if m := setupOpens.FindStringSubmatch(line); m != nil && len(opened) < 100 {
+			opened[m[2]+m[3]] = m[1] + m[4]
+		}
+		if setupGets.MatchString(line) || mentions(line, named) {
+			for _, m := range setupNames.FindAllStringSubmatch(line, 10) {
+				if name := m[1] + m[2] + m[3]; len(named) < 100 {
+					named[name] = at
+				}
+			}
+			for _, name := range identifier.FindAllString(line, 50) {
+				if file := opened[name]; file != "" {
+					named[file] = at
+				}
+			}
+		}
+		at += len(line)
+	}
+	return runsNamed(code, runs, named)
+}
+
+// mentions reports whether a line that assigns or writes names a variable.
+func mentions(line string, named map[string]int) bool {
+	return len(named) > 0 && slices.ContainsFunc(identifier.FindAllString(line, 50), func(name string) bool {
+		_, ok := named[name]
+		return ok
+	})
+}
+
 // pth reports the lines of a .pth file that Python executes: those that begin
 // with "import" and a space or tab (documentation of the module site).
 func pth(p *scan.Pass, f *scan.File, data []byte) error {
@@ -72,10 +132,10 @@ func pth(p *scan.Pass, f *scan.File, data []byte) error {
 			continue
 		}
 		p.Report(pyPth, finding.Finding{
-			Description: "Python executes this line of the .pth file whenever it starts: " + finding.NewEvidence("script", text).Value,
+			Description: "Python executes this line of the .pth file whenever it starts: " + finding.NewEvidence("code", text).Value,
 			Location:    finding.Location{Path: f.Path, Line: n},
 			PURL:        f.Part.Label,
-			Evidence:    []finding.Evidence{finding.NewEvidence("script", text)},
+			Evidence:    []finding.Evidence{finding.NewEvidence("code", text)},
 			Anchor:      finding.Digest(text),
 		})
 	}

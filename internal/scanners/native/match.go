@@ -16,6 +16,10 @@ import (
 // a person reads, and no more.
 const maxShown = 8
 
+// maxMatched is how many names of one binary the globs of a condition find:
+// more than are shown, as conditions are counted and put together.
+const maxMatched = 4 * maxShown
+
 // match reports whether a condition holds of s, and what proves it, sorted.
 // A condition that holds because something is absent has no evidence.
 func (s *subject) match(c *condition) (bool, []finding.Evidence) {
@@ -48,7 +52,10 @@ func (s *subject) match(c *condition) (bool, []finding.Evidence) {
 		for _, e := range ev {
 			distinct[e.Kind+" "+e.Value] = true
 		}
-		return len(distinct) >= c.n, ev
+		if len(distinct) < c.n {
+			return false, nil
+		}
+		return true, ev
 	}
 	if test := tests[c.op]; test != nil {
 		return test(s, c.names), nil
@@ -121,7 +128,7 @@ func (n names) among(kind string, set map[string]uint64) []finding.Evidence {
 		}
 	}
 	slices.Sort(hits)
-	for _, name := range hits[:min(len(hits), 4*maxShown)] {
+	for _, name := range hits[:min(len(hits), maxMatched)] {
 		add(name)
 	}
 	return out
@@ -134,16 +141,19 @@ func address(a uint64) string {
 	return fmt.Sprintf("%#x", a)
 }
 
+// matchImports returns each name that is imported once, from the first library
+// in alphabetical order: a hostile file repeats an import as often as it likes.
 func (s *subject) matchImports(c *condition) []finding.Evidence {
-	var out []finding.Evidence
+	first := map[string]*imported{}
 	add := func(i *imported) {
-		if (c.runtime || !i.explained) && (c.from == "" || glob(c.from, strings.ToLower(i.Library))) {
-			e := finding.NewEvidence("import", i.Name)
-			e.From, e.Address = i.Library, address(cmp.Or(i.Stub, i.Slot))
-			out = append(out, e)
+		if !c.runtime && i.explained || c.from != "" && !glob(c.from, strings.ToLower(i.Library)) {
+			return
+		}
+		if old := first[i.Name]; old == nil || cmp.Or(cmp.Compare(i.Library, old.Library), cmp.Compare(i.place(), old.place())) < 0 {
+			first[i.Name] = i
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.names.exact)) {
+	for name := range c.names.exact {
 		for _, at := range s.importIndex[name] {
 			add(&s.imports[at])
 		}
@@ -155,8 +165,18 @@ func (s *subject) matchImports(c *condition) []finding.Evidence {
 			}
 		}
 	}
+	names := slices.Sorted(maps.Keys(first))
+	var out []finding.Evidence
+	for _, name := range names[:min(len(names), maxMatched+len(c.names.exact))] {
+		e := finding.NewEvidence("import", name)
+		e.From, e.Address = finding.Printable(first[name].Library, finding.MaxEvidence), address(first[name].place())
+		out = append(out, e)
+	}
 	return out
 }
+
+// place is the address that calls of an import go through; 0 if it is unknown.
+func (i *imported) place() uint64 { return cmp.Or(i.Stub, i.Slot) }
 
 func (s *subject) matchLiterals(c *condition, kind string) []finding.Evidence {
 	var out []finding.Evidence
@@ -191,7 +211,7 @@ func (s *subject) matchText(c *condition) []finding.Evidence {
 // at adds to evidence where in the binary it lies.
 func (s *subject) at(e finding.Evidence, h hit) finding.Evidence {
 	if sec := s.sectionAt(h.offset); sec != nil {
-		e.From = sec.Name
+		e.From = finding.Printable(sec.Name, finding.MaxEvidence)
 		if sec.Addr != 0 {
 			e.Address = address(sec.Addr + h.offset - sec.Offset)
 		}
@@ -210,11 +230,11 @@ func (s *subject) sectionAt(offset uint64) *image.Section {
 
 func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 	var out []finding.Evidence
-	sections := s.bin.Sections
-	if len(sections) == 0 {
-		sections = s.segments()
-	}
+	sections, entropies := s.sections()
 	for i := range sections {
+		if len(out) == maxMatched {
+			break // a hostile file has as many as it likes
+		}
 		sec := &sections[i]
 		if t.name != "" && !glob(t.name, sec.Name) || sec.FileSize < t.size {
 			continue
@@ -225,10 +245,7 @@ func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 		if t.entropy > 0 && debugging(sec.Name) {
 			continue
 		}
-		entropy := s.entropy(i)
-		if len(s.bin.Sections) == 0 {
-			entropy = measure.Of(s.bin.Bytes(sec))
-		}
+		entropy := max(entropies[i], 0)
 		if entropy < t.entropy {
 			continue
 		}
@@ -254,14 +271,20 @@ func (s *subject) access(sec *image.Section) string {
 	return a.String()
 }
 
-// segments stand in for the sections of a file without any, which is how
-// packers leave an ELF file.
-func (s *subject) segments() []image.Section {
-	var out []image.Section
-	for _, g := range s.bin.Segments {
-		out = append(out, image.Section{Name: "segment " + g.Access.String(), Addr: g.Addr, Size: g.Size, Offset: g.Offset, FileSize: g.FileSize, Access: g.Access})
+// sections returns the sections with their entropies. Segments stand in for
+// those of a file without any, which is how packers leave an ELF file.
+func (s *subject) sections() ([]image.Section, []float64) {
+	if len(s.bin.Sections) > 0 {
+		return s.bin.Sections, s.bin.Measured.Sections
 	}
-	return out
+	if s.cachedSegments == nil {
+		like := *s.bin.Image
+		for _, g := range s.bin.Segments {
+			like.Sections = append(like.Sections, image.Section{Name: "segment " + g.Access.String(), Addr: g.Addr, Size: g.Size, Offset: g.Offset, FileSize: g.FileSize, Access: g.Access})
+		}
+		s.cachedSegments, s.cachedEntropies = like.Sections, measure.Image(&like).Sections
+	}
+	return s.cachedSegments, s.cachedEntropies
 }
 
 // debugging reports whether a section holds debug information, which compilers

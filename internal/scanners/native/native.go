@@ -83,25 +83,37 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 		p.Note(f.Path, "not looked at: %d of %d binaries in this file", len(binaries)-maxImages, len(binaries))
 		binaries = binaries[:maxImages]
 	}
+	like := map[image.Arch]int{} // slices so far
 	for _, b := range binaries {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		for _, n := range b.Notes {
 			p.Note(f.Path, "%s", n)
 		}
-		set.binary(p, f, b)
+		like[b.Arch]++
+		if err := set.binary(ctx, p, f, b, like[b.Arch]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// binary tries the rules on one binary and makes it known.
-func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
+// binary tries the rules on one binary, the nth of its architecture in the
+// file, and makes it known.
+func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *native.Binary, n int) error {
 	s := newSubject(set, b)
 	known := describe(f, b)
+	known.Slice = known.Arch
+	if n > 1 {
+		known.Slice = fmt.Sprintf("%s %d", known.Arch, n)
+	}
 	known.Silent = s.silent()
 	known.Behaviors = inventory.Behaviors{}
 	for i := range set.rules {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // a hostile file makes rules slow
+		}
 		r := &set.rules[i]
 		held, ev := s.match(&r.when)
 		if !held {
@@ -119,7 +131,7 @@ func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
 			Location:    place(known, ev),
 			PURL:        known.Part,
 			Evidence:    ev,
-			Anchor:      known.Arch,
+			Anchor:      known.Slice,
 		})
 	}
 	for _, details := range known.Behaviors {
@@ -129,6 +141,7 @@ func (set *ruleset) binary(p *scan.Pass, f *scan.File, b *native.Binary) {
 		p.Note(f.Path, "not looked at: the calls of a statically linked program, which takes nothing from elsewhere that could be named")
 	}
 	inventory.Binaries.Add(p, known)
+	return nil
 }
 
 // silent reports whether a binary shows nothing of what it calls: it is linked
@@ -231,7 +244,10 @@ func readable(mangled []string) []inventory.Name {
 	slices.Sort(mangled)
 	var out []inventory.Name
 	for _, m := range slices.Compact(mangled) {
-		if r := native.Demangle(m); r != m && len(out) < maxDemangled {
+		if len(out) == maxDemangled {
+			break
+		}
+		if r := native.Demangle(m); r != m {
 			out = append(out, inventory.Name{Mangled: m, Readable: finding.Printable(r, 500)})
 		}
 	}

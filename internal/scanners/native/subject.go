@@ -19,9 +19,11 @@ type subject struct {
 	importIndex map[string][]int
 	crates      map[string]uint64
 	hits        [][]hit // by literal
-	runtimes    []string
 
-	cachedSymbols, cachedGo map[string]uint64
+	// Made when a condition first asks for them.
+	cachedSymbols, cachedGo, cachedExports, cachedLibraries map[string]uint64
+	cachedSegments                                          []image.Section
+	cachedEntropies                                         []float64
 }
 
 // imported is an import, and whether a runtime takes it for itself.
@@ -121,7 +123,8 @@ func letter(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
 }
 
-// textAround returns the printable run that holds a hit, as ASCII.
+// textAround returns the printable run that holds a hit, as ASCII, cut to
+// maxText bytes on either side.
 func (s *subject) textAround(h hit) string {
 	data, step := s.bin.Data, uint64(1)
 	if h.wide {
@@ -145,18 +148,18 @@ func (s *subject) textAround(h hit) string {
 	return b.String()
 }
 
-// explain marks the imports that the runtimes of this binary take for themselves.
+// explain marks the imports that the runtimes of this binary take for
+// themselves. All runtimes are recognised first: they do not see each other's
+// work.
 func (s *subject) explain() {
-	for _, rt := range s.set.runtimes {
-		if ok, _ := s.match(&rt.when); !ok {
-			continue
+	var found []names
+	for i := range s.set.runtimes {
+		if ok, _ := s.match(&s.set.runtimes[i].when); ok {
+			found = append(found, s.set.runtimes[i].imports)
 		}
-		s.runtimes = append(s.runtimes, rt.name)
-		for i := range s.imports {
-			if rt.imports.match(s.imports[i].Name) {
-				defer func() { s.imports[i].explained = true }() // the runtimes do not see each other's work
-			}
-		}
+	}
+	for i := range s.imports {
+		s.imports[i].explained = slices.ContainsFunc(found, func(n names) bool { return n.match(s.imports[i].Name) })
 	}
 }
 
@@ -171,19 +174,23 @@ func (s *subject) symbols() map[string]uint64 {
 }
 
 func (s *subject) libraries() map[string]uint64 {
-	out := make(map[string]uint64, len(s.bin.Libraries))
-	for _, l := range s.bin.Libraries {
-		out[l] = 0
+	if s.cachedLibraries == nil {
+		s.cachedLibraries = make(map[string]uint64, len(s.bin.Libraries))
+		for _, l := range s.bin.Libraries {
+			s.cachedLibraries[l] = 0
+		}
 	}
-	return out
+	return s.cachedLibraries
 }
 
 func (s *subject) exports() map[string]uint64 {
-	out := make(map[string]uint64, len(s.bin.Exports))
-	for _, e := range s.bin.Exports {
-		out[e.Name] = e.Addr
+	if s.cachedExports == nil {
+		s.cachedExports = make(map[string]uint64, len(s.bin.Exports))
+		for _, e := range s.bin.Exports {
+			s.cachedExports[e.Name] = e.Addr
+		}
 	}
-	return out
+	return s.cachedExports
 }
 
 func (s *subject) goNames() map[string]uint64 {
@@ -197,9 +204,6 @@ func (s *subject) goNames() map[string]uint64 {
 	}
 	return s.cachedGo
 }
-
-// entropy returns that of a section, which is worked out when it is asked for.
-func (s *subject) entropy(section int) float64 { return s.bin.Entropy(section) }
 
 // segmentsByOffset returns segments in the order of the file.
 func segmentsByOffset(list []image.Segment) []image.Segment {

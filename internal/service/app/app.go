@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -90,8 +91,13 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 // CheckScan refuses a request that cannot mean anything, before anything is
 // fetched.
 func CheckScan(req ScanRequest) error {
-	_, err := scan.Choose(all.Scanners, req.Scanners)
-	return err
+	if _, err := scan.Choose(all.Scanners, req.Scanners); err != nil {
+		return err
+	}
+	if req.Target.Kind != target.Package {
+		return nil
+	}
+	return source.CheckPlatform(req.Target.Ecosystem, req.Platform)
 }
 
 // open gets the target, and tells watchers how far that is.
@@ -131,6 +137,7 @@ func rulesOf(ran []string) []*rule.Rule {
 func components(rel *inventory.Release, binaries []*inventory.Binary) []report.Component {
 	out := []report.Component{}
 	index := map[string]int{}
+	seen := map[[2]string]bool{} // package and place
 	add := func(purl, name, version, at string) {
 		i, ok := index[purl]
 		if !ok {
@@ -138,7 +145,8 @@ func components(rel *inventory.Release, binaries []*inventory.Binary) []report.C
 			index[purl] = i
 			out = append(out, report.Component{PURL: purl, Name: name, Version: version})
 		}
-		if !slices.Contains(out[i].Locations, at) {
+		if place := [2]string{purl, at}; !seen[place] {
+			seen[place] = true
 			out[i].Locations = append(out[i].Locations, at)
 		}
 	}
@@ -190,8 +198,10 @@ func DefaultDataDir() string {
 	if err != nil {
 		return ""
 	}
-	if dir, err := os.UserConfigDir(); err == nil && !strings.HasPrefix(dir, filepath.Join(home, ".config")) {
-		return filepath.Join(dir, "loupe") // ~/Library/Application Support, %AppData%
+	if slices.Contains([]string{"darwin", "ios", "windows"}, runtime.GOOS) {
+		if dir, err := os.UserConfigDir(); err == nil {
+			return filepath.Join(dir, "loupe") // ~/Library/Application Support, %AppData%
+		}
 	}
 	return filepath.Join(home, ".local", "share", "loupe")
 }

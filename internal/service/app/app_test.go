@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -110,6 +111,26 @@ func TestScanIsDeterministic(t *testing.T) {
 		}
 		if !bytes.Equal(first, out.Bytes()) {
 			t.Fatal("two scans of the same bytes differ")
+		}
+	}
+}
+
+func TestDefaultDataDir(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems have places of their own")
+	}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for _, test := range []struct{ data, config, want string }{
+		{"", "", filepath.Join(home, ".local", "share", "loupe")},
+		{"", "/settings", filepath.Join(home, ".local", "share", "loupe")},
+		{"/data", "", "/data/loupe"},
+		{"relative", "", filepath.Join(home, ".local", "share", "loupe")}, // which the specification says to ignore
+	} {
+		t.Setenv("XDG_DATA_HOME", test.data)
+		t.Setenv("XDG_CONFIG_HOME", test.config)
+		if got := app.DefaultDataDir(); got != test.want {
+			t.Errorf("with %q and %q: %s; want %s", test.data, test.config, got, test.want)
 		}
 	}
 }

@@ -327,6 +327,9 @@ func (f *file) objectSymbols(o *object) {
 			})
 		case s.isImport():
 			name = strings.TrimPrefix(name, "__imp_")
+			if f.m.Arch == image.X86 {
+				name = undecorate(name)
+			}
 			if name != "" && !seen[name] {
 				seen[name] = true
 				f.m.Imports = append(f.m.Imports, image.Import{Name: name, Weak: s.class == classWeak})
@@ -335,6 +338,20 @@ func (f *file) objectSymbols(o *object) {
 			f.m.Compilers = append(f.m.Compilers, product(uint32(s.value), 1))
 		}
 	}
+}
+
+// undecorate takes off what compilers for x86 add to names of C: an underscore
+// in front, and for __stdcall the size of the arguments behind ("Decorated
+// names", Visual C++ reference). Names of C++ are left alone.
+func undecorate(name string) string {
+	bare, ok := strings.CutPrefix(name, "_")
+	if !ok {
+		return name
+	}
+	if i := strings.LastIndexByte(bare, '@'); i > 0 && strings.Trim(bare[i+1:], "0123456789") == "" {
+		return bare[:i]
+	}
+	return bare
 }
 
 // symbolAt returns the symbol of that number.
