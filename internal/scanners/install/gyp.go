@@ -22,7 +22,7 @@ var (
 	gypString  = regexp.MustCompile(`'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)"`)
 	gypInclude = regexp.MustCompile(`['"]([\w./-]+\.gypi)['"]`)
 	gypEscape  = regexp.MustCompile(`__(?:class|base|bases|subclasses|globals|builtins|import|mro)__`)
-	gypUsual   = regexp.MustCompile(`^\s*(?:\S*/)?(?:node|nodejs)\s+(?:-p|-e|-pe|--print|--eval)\s*["']?\s*(?:console\.log\(|process\.stdout\.write\()?\s*(?:(?:require\(\s*["'\x60]?[\w@./-]+["'\x60]?\s*\)|path|process)(?:\.\w+|\(\s*["']?[\w./@-]*["']?\s*\))*[\s+|]*)+\)?\s*;?\s*["']?\s*$|^\s*(?:\S*/)?(?:pkg-config|pkgconf)\b[^|;&\x60$]*(?:\|\|\s*(?:true|echo)\b[^|;&\x60$]*)?$|node_modules/\.bin/[^|;&\x60$]*$`)
+	gypUsual   = regexp.MustCompile(`^\s*(?:\S*/)?(?:node|nodejs)\s+(?:-p|-e|-pe|--print|--eval)\s*["']?\s*(?:console\.log\(|process\.stdout\.write\()?\s*(?:(?:require\(\s*["'\x60]?[\w@./-]+["'\x60]?\s*\)|path|process)(?:\.\w+|\[\d+\]|\(\s*\\?["']?[\w./@-]*\\?["']?\s*\))*[\s+|]*)+\)?\s*;?\s*["']?\s*$|^\s*(?:\S*/)?(?:pkg-config|pkgconf)\b[^|;&\x60$]*(?:\|\|\s*(?:true|echo)\b[^|;&\x60$]*)?$|node_modules/\.bin/[^|;&\x60$]*$`)
 	gypScript  = regexp.MustCompile(`^\s*(?:\S*/)?(?:node|python[23]?|<\(python\)|<\(node\)|<\(PYTHON\))\s+(?:-\w\s+)?["']?(?:<\(module_root_dir\)/|<\(PRODUCT_DIR\)/)?([\w@./-]+)["']?(?:[^|;&\x60$]*)$`)
 	pipesShell = regexp.MustCompile(`\|\s*(?:sudo\s+)?(?:/bin/)?(?:ba|z|da|k)?sh\b|\|\s*(?:node|python3?|perl)\b`)
 	fetchTool  = regexp.MustCompile(`(?i)(?:^|[\s"'(;&|])(?:curl|wget|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?\s|\bcertutil\b.*-urlcache|\bDownload(?:String|File)\b`)
