@@ -274,8 +274,12 @@ func (s *subject) access(sec *image.Section) string {
 // sections returns the sections with their entropies. Segments stand in for
 // those of a file without any, which is how packers leave an ELF file.
 func (s *subject) sections() ([]image.Section, []float64) {
-	if len(s.bin.Sections) > 0 {
-		return s.bin.Sections, s.bin.Measured.Sections
+	if n := len(s.bin.Sections); n > 0 {
+		measured := s.bin.Measured.Sections
+		if len(measured) < n { // what follows from the image could not be worked out
+			measured = make([]float64, n)
+		}
+		return s.bin.Sections, measured
 	}
 	if s.cachedSegments == nil {
 		like := *s.bin.Image

@@ -124,6 +124,7 @@ func TestAddresses(t *testing.T) {
 		{"{import: connect, from: 'B.*'}", "{import connect b.dll 0x10}"},
 		{"import: 'conn*'", "{import connect a.dll 0x28}"},
 		{"export: run", "{export run  0x40}"},
+		{"section: {name: .rodata, size: 8}", "{section .rodata  0x1000}"}, // whose entropy nobody measured
 	} {
 		if _, ev := try(t, test.when, m, fstest.MapFS{}); fmt.Sprint(ev) != "["+test.want+"]" {
 			t.Errorf("%s gives %v; want %s", test.when, ev, test.want)
