@@ -74,6 +74,7 @@ func version() string {
 // Main runs the command line and returns the exit code. An interrupt ends the
 // command in order, a second one at once.
 func Main(args []string, s Streams) int {
+	relaxGC(s.Env)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
