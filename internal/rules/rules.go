@@ -63,13 +63,17 @@ func Digest(set []*rule.Rule) string {
 		h.Write(r.Source)
 	}
 	runtimes := Runtimes()
-	fs.WalkDir(runtimes, ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			data, _ := fs.ReadFile(runtimes, name)
-			fmt.Fprintf(h, "%s %d\n", name, len(data))
-			h.Write(data)
+	names, err := fs.Glob(runtimes, "*")
+	if err != nil {
+		panic(err) // only a bad pattern is an error
+	}
+	for _, name := range names {
+		data, err := fs.ReadFile(runtimes, name)
+		if err != nil {
+			panic(err) // the files are embedded
 		}
-		return err
-	})
+		fmt.Fprintf(h, "%s %d\n", name, len(data))
+		h.Write(data)
+	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
