@@ -1,7 +1,9 @@
 package pe
 
 // Names of exports that programs import by number. Microsoft's import libraries
-// leave the names of these functions out, and their numbers never change.
+// leave the names of these functions out, and their numbers never change. The
+// numbers of ws2_32 and oleaut32 are the facts that pefile's module ordlookup
+// has; those of wsock32 follow Wine's specification of the library.
 
 // ws2_32 has Winsock's exports. The numbers 24 to 50 and 58 to 99 are no part of
 // the interface: they are those of Windows XP and Server 2003, and a program
