@@ -76,8 +76,9 @@ type Image struct {
 	Offset int64  // of this image in its file; not 0 in a fat file
 	Data   []byte // the bytes of this image; all file offsets below are into it
 
-	Entry uint64 // address of the entry point; 0 if none
-	Base  uint64 // preferred load address
+	Entry        uint64   // address of the entry point; 0 if none
+	Initializers []uint64 // functions that the loader calls before it: DT_INIT, .init_array, TLS callbacks, __mod_init_func, the start function of a Wasm module; by address
+	Base         uint64   // preferred load address
 
 	Segments []Segment // what is mapped, by address
 	Sections []Section // in the order of the file
@@ -94,6 +95,7 @@ type Image struct {
 	Symbols []Symbol // defined symbols of every table, by address then name
 
 	Functions Functions
+	Pointers  []Pointer // words of data that hold an address of the image itself, by At
 
 	Stripped bool    // no symbol table beyond what dynamic linking needs
 	Linkage  Linkage // how it gets its libraries
@@ -196,6 +198,11 @@ type Symbol struct {
 	Func bool
 	Weak bool
 }
+
+// A Pointer is a word of data that holds, once the binary is loaded, an address
+// of the same image: what relative relocations, base relocations and rebases
+// say. A binary for fixed addresses may have none though its data holds many.
+type Pointer struct{ At, To uint64 }
 
 // Functions are the places where code starts, and how they were found.
 type Functions struct {
