@@ -138,7 +138,11 @@ type BehaviorEvidence struct {
 	Kind    string         `json:"kind"`
 	Value   string         `json:"value"`
 	From    string         `json:"from"`
-	Address string         `json:"address"`
+	Address string         `json:"address"` // of the use in code, if one was found
+
+	Function      string   `json:"function"` // that holds the address; empty if it is not in known code
+	Callers       []string `json:"callers"`
+	ReachableFrom string   `json:"reachableFrom"` // "export f", "entry point", …, "nothing"; empty if not known
 }
 
 // A BinaryFinding is a finding in BinShield's words.
@@ -288,6 +292,7 @@ func newBehavior(details []inventory.Detail) Behavior {
 		for _, e := range d.Evidence {
 			b.Evidence = append(b.Evidence, BehaviorEvidence{
 				Detail: i, Rule: d.Rule, Tier: d.Tier, Kind: e.Kind, Value: e.Value, From: e.From, Address: e.Address,
+				Function: e.Function, Callers: list(e.Callers), ReachableFrom: e.Reachable,
 			})
 		}
 	}

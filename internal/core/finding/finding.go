@@ -112,11 +112,20 @@ type Location struct {
 // Evidence is what a reader needs to believe a finding. Its text is redacted
 // and cut to size when it is made: nothing downstream need know how.
 type Evidence struct {
-	Kind    string `json:"kind"` // import, string, symbol, section, constant, script, url, …
+	Kind    string `json:"kind"` // import, dynamic import, system call, string, symbol, section, constant, script, url, …
 	Value   string `json:"value"`
 	From    string `json:"from,omitempty"`    // the library of an import, the section of a string
-	Address string `json:"address,omitempty"` // virtual address in a binary, "0x1a20"
+	Address string `json:"address,omitempty"` // virtual address in a binary, "0x1a20": where it is used, if code that uses it was found, else where it lies
+
+	// Of evidence in the code of a binary:
+	Function  string   `json:"function,omitempty"`      // that holds the address: its name, or sub_1a20
+	Callers   []string `json:"callers,omitempty"`       // functions that call or name that one, the first few
+	Reachable string   `json:"reachableFrom,omitempty"` // who enters the code that leads there: "export connect_all", "entry point"; [Unreached] if nobody was found
 }
+
+// Unreached says of code that no way to it was found from any place where a
+// binary is entered. That is no proof that there is none.
+const Unreached = "nothing"
 
 // MaxEvidence is the longest evidence value in bytes: long enough for a
 // command line, short enough that a hostile string cannot fill a report.

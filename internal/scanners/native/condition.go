@@ -23,8 +23,9 @@ import (
 //
 //	all, any: [conditions]     not: condition
 //	atleast: {n: 3, of: [conditions]}
+//	near: {within: 1, of: [conditions]}, all of which hold of code that is at most so many calls apart
 //	import: names or globs; from: a glob of the library, runtime: true to count what a runtime takes for itself
-//	symbol, go, crate, library, export: names or globs
+//	symbol, go, crate, library, export: names or globs; own: true for symbol and go to count only what own code calls
 //	string: literals in mapped data, ASCII or UTF-16; word: the same with no letter or digit around
 //	text: {has: literals, like: regular expression}, on the printable run around the literal
 //	bytes: hexadecimal constants
@@ -34,11 +35,12 @@ import (
 type condition struct {
 	op       operator
 	children []condition // all, any, not, atleast
-	n        int         // atleast
+	n        int         // atleast, near: calls apart
 
 	names   names  // import, symbol, …: what to look for
 	from    string // import: glob of the library
 	runtime bool   // import: also what a runtime takes for itself
+	own     bool   // symbol, go: own code must call it
 
 	literals []int          // string, word, text, bytes: indexes into the set's literals
 	like     *regexp.Regexp // text
@@ -52,6 +54,7 @@ const (
 	opAny     operator = "any"
 	opNot     operator = "not"
 	opAtLeast operator = "atleast"
+	opNear    operator = "near"
 	opImport  operator = "import"
 	opSymbol  operator = "symbol"
 	opGo      operator = "go"
@@ -173,12 +176,12 @@ func (c *compiler) list(op operator, nodes []any, depth int) (condition, error) 
 }
 
 // options are keys that go with an operator instead of being one.
-var options = map[string]operator{"from": opImport, "runtime": opImport}
+var options = map[string][]operator{"from": {opImport}, "runtime": {opImport}, "own": {opSymbol, opGo}}
 
 func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 	var op operator
 	for key := range node {
-		if options[key] != "" {
+		if options[key] != nil {
 			continue
 		}
 		if op != "" {
@@ -187,8 +190,8 @@ func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 		op = operator(key)
 	}
 	for key, of := range options {
-		if _, has := node[key]; has && op != of {
-			return condition{}, fmt.Errorf("%s goes with %s only", key, of)
+		if _, has := node[key]; has && !slices.Contains(of, op) {
+			return condition{}, fmt.Errorf("%s goes with %s only", key, joined(of, " or "))
 		}
 	}
 	value := node[string(op)]
@@ -204,6 +207,8 @@ func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 		return condition{op: opNot, children: []condition{child}}, err
 	case opAtLeast:
 		return c.atLeast(value, depth)
+	case opNear:
+		return c.near(value, depth)
 	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opFormat, opOS, opArch, opLang, opKind:
 		return c.named(op, node)
 	case opFact:
@@ -235,6 +240,33 @@ func (c *compiler) atLeast(value any, depth int) (condition, error) {
 	return out, err
 }
 
+func joined(ops []operator, sep string) string {
+	var out []string
+	for _, o := range ops {
+		out = append(out, string(o))
+	}
+	return strings.Join(out, sep)
+}
+
+// maxApart bounds how many calls apart near may look: beyond it, everything is
+// near to everything.
+const maxApart = 4
+
+func (c *compiler) near(value any, depth int) (condition, error) {
+	v, err := object(value, "within", "of")
+	if err != nil {
+		return condition{}, fmt.Errorf("near: %w", err)
+	}
+	of, _ := v["of"].([]any)
+	out, err := c.list(opNear, of, depth)
+	within, ok := v["within"].(uint64)
+	if err == nil && (!ok || within > maxApart) {
+		err = fmt.Errorf("near: within is %v: want 0 to %d calls", v["within"], maxApart)
+	}
+	out.n = int(within)
+	return out, err
+}
+
 // count returns how many things atleast can count: each name and literal is one.
 func count(list []condition) (n int) {
 	for _, c := range list {
@@ -261,6 +293,11 @@ func (c *compiler) named(op operator, node map[string]any) (condition, error) {
 			return condition{}, errors.New("from wants a glob")
 		}
 		out.from = strings.ToLower(out.from)
+	}
+	if own, ok := node["own"]; ok {
+		if out.own, ok = own.(bool); !ok {
+			return condition{}, errors.New("own wants true or false")
+		}
 	}
 	if runtime, ok := node["runtime"]; ok {
 		if out.runtime, ok = runtime.(bool); !ok {

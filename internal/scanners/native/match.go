@@ -20,12 +20,18 @@ const maxShown = 8
 // more than are shown, as conditions are counted and put together.
 const maxMatched = 4 * maxShown
 
+// A proof is a piece of evidence, and the places in code that use it.
+type proof struct {
+	finding.Evidence
+	uses []uint64 // in own code if there is any; empty if the code does not tell
+}
+
 // match reports whether a condition holds of s, and what proves it, sorted.
 // A condition that holds because something is absent has no evidence.
-func (s *subject) match(c *condition) (bool, []finding.Evidence) {
+func (s *subject) match(c *condition) (bool, []proof) {
 	switch c.op {
 	case opAll:
-		var all []finding.Evidence
+		var all []proof
 		for i := range c.children {
 			ok, ev := s.match(&c.children[i])
 			if !ok {
@@ -36,7 +42,7 @@ func (s *subject) match(c *condition) (bool, []finding.Evidence) {
 		return true, all
 	case opAny:
 		held := false
-		var all []finding.Evidence
+		var all []proof
 		for i := range c.children {
 			ok, ev := s.match(&c.children[i])
 			held = held || ok
@@ -56,6 +62,8 @@ func (s *subject) match(c *condition) (bool, []finding.Evidence) {
 			return false, nil
 		}
 		return true, ev
+	case opNear:
+		return s.matchNear(c)
 	}
 	if test := tests[c.op]; test != nil {
 		return test(s, c.names), nil
@@ -78,14 +86,14 @@ var tests = map[operator]func(*subject, names) bool{
 }
 
 // leaf returns what a condition without children finds.
-func (s *subject) leaf(c *condition) []finding.Evidence {
+func (s *subject) leaf(c *condition) []proof {
 	switch c.op {
 	case opImport:
 		return s.matchImports(c)
 	case opSymbol:
-		return c.names.among("symbol", s.symbols())
+		return s.called(c, c.names.among("symbol", s.symbols()), s.symbols())
 	case opGo:
-		return c.names.among("go function", s.goNames())
+		return s.called(c, c.names.among("go function", s.goNames()), s.goNames())
 	case opCrate:
 		return c.names.among("crate", s.crates)
 	case opLibrary:
@@ -106,12 +114,12 @@ func (s *subject) leaf(c *condition) []finding.Evidence {
 
 // among returns the members of set that are in n, each as evidence with its
 // address. A set maps names to addresses.
-func (n names) among(kind string, set map[string]uint64) []finding.Evidence {
-	var out []finding.Evidence
+func (n names) among(kind string, set map[string]uint64) []proof {
+	var out []proof
 	add := func(name string) {
 		e := finding.NewEvidence(kind, name)
 		e.Address = address(set[name])
-		out = append(out, e)
+		out = append(out, proof{Evidence: e})
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.exact)) {
 		if _, ok := set[name]; ok {
@@ -141,16 +149,16 @@ func address(a uint64) string {
 	return fmt.Sprintf("%#x", a)
 }
 
-// matchImports returns each name that is imported once, from the first library
-// in alphabetical order: a hostile file repeats an import as often as it likes.
-func (s *subject) matchImports(c *condition) []finding.Evidence {
+// matchImports returns each name that is taken from elsewhere once: a hostile
+// file repeats an import as often as it likes.
+func (s *subject) matchImports(c *condition) []proof {
 	first := map[string]*imported{}
 	add := func(i *imported) {
-		if !c.runtime && i.explained || c.from != "" && !glob(c.from, strings.ToLower(i.Library)) {
+		if !s.counts(c, i) || c.from != "" && !glob(c.from, strings.ToLower(i.library)) {
 			return
 		}
-		if old := first[i.Name]; old == nil || cmp.Or(cmp.Compare(i.Library, old.Library), cmp.Compare(i.place(), old.place())) < 0 {
-			first[i.Name] = i
+		if old := first[i.name]; old == nil || i.compare(old) < 0 {
+			first[i.name] = i
 		}
 	}
 	for name := range c.names.exact {
@@ -160,26 +168,45 @@ func (s *subject) matchImports(c *condition) []finding.Evidence {
 	}
 	if len(c.names.globs) > 0 {
 		for i := range s.imports {
-			if slices.ContainsFunc(c.names.globs, func(g string) bool { return glob(g, s.imports[i].Name) }) {
+			if slices.ContainsFunc(c.names.globs, func(g string) bool { return glob(g, s.imports[i].name) }) {
 				add(&s.imports[i])
 			}
 		}
 	}
 	names := slices.Sorted(maps.Keys(first))
-	var out []finding.Evidence
+	var out []proof
 	for _, name := range names[:min(len(names), maxMatched+len(c.names.exact))] {
-		e := finding.NewEvidence("import", name)
-		e.From, e.Address = finding.Printable(first[name].Library, finding.MaxEvidence), address(first[name].place())
-		out = append(out, e)
+		i := first[name]
+		e := finding.NewEvidence(sourceKinds[i.source], cmp.Or(i.shown, name))
+		e.From, e.Address = finding.Printable(i.library, finding.MaxEvidence), address(i.place)
+		out = append(out, proof{e, i.own})
 	}
 	return out
 }
 
-// place is the address that calls of an import go through; 0 if it is unknown.
-func (i *imported) place() uint64 { return cmp.Or(i.Stub, i.Slot) }
+// counts reports whether a name from elsewhere counts for a condition: own code
+// must use it, as far as code can be read.
+func (s *subject) counts(c *condition, i *imported) bool {
+	switch {
+	case c.runtime || i.source != fromTable:
+		return true
+	case !s.program.reliable || i.place == 0:
+		return !i.explained
+	case len(i.own) > 0:
+		return !i.explained
+	}
+	return s.loose && !i.used && !i.explained
+}
 
-func (s *subject) matchLiterals(c *condition, kind string) []finding.Evidence {
-	var out []finding.Evidence
+// compare orders names by what is best shown: with a use, from the first
+// library in alphabetical order.
+func (i *imported) compare(o *imported) int {
+	return cmp.Or(cmp.Compare(min(len(o.own), 1), min(len(i.own), 1)), cmp.Compare(i.source, o.source),
+		cmp.Compare(i.library, o.library), cmp.Compare(i.place, o.place))
+}
+
+func (s *subject) matchLiterals(c *condition, kind string) []proof {
+	var out []proof
 	for _, l := range c.literals {
 		if at := s.hits[l]; len(at) > 0 {
 			value := s.set.literals[l].bytes
@@ -195,8 +222,8 @@ func (s *subject) matchLiterals(c *condition, kind string) []finding.Evidence {
 // maxText is how many bytes around a literal a regular expression sees.
 const maxText = 400
 
-func (s *subject) matchText(c *condition) []finding.Evidence {
-	var out []finding.Evidence
+func (s *subject) matchText(c *condition) []proof {
+	var out []proof
 	for _, l := range c.literals {
 		for _, h := range s.hits[l] {
 			if m := c.like.FindString(s.textAround(h)); m != "" {
@@ -209,14 +236,16 @@ func (s *subject) matchText(c *condition) []finding.Evidence {
 }
 
 // at adds to evidence where in the binary it lies.
-func (s *subject) at(e finding.Evidence, h hit) finding.Evidence {
+func (s *subject) at(e finding.Evidence, h hit) proof {
+	p := proof{Evidence: e}
 	if sec := s.sectionAt(h.offset); sec != nil {
-		e.From = finding.Printable(sec.Name, finding.MaxEvidence)
+		p.From = finding.Printable(sec.Name, finding.MaxEvidence)
 		if sec.Addr != 0 {
-			e.Address = address(sec.Addr + h.offset - sec.Offset)
+			at := sec.Addr + h.offset - sec.Offset
+			p.Address, p.uses = address(at), s.program.usesOf(at)
 		}
 	}
-	return e
+	return p
 }
 
 func (s *subject) sectionAt(offset uint64) *image.Section {
@@ -228,8 +257,8 @@ func (s *subject) sectionAt(offset uint64) *image.Section {
 	return nil
 }
 
-func (s *subject) matchSections(t sectionTest) []finding.Evidence {
-	var out []finding.Evidence
+func (s *subject) matchSections(t sectionTest) []proof {
+	var out []proof
 	sections, entropies := s.sections()
 	for i := range sections {
 		if len(out) == maxMatched {
@@ -255,7 +284,7 @@ func (s *subject) matchSections(t sectionTest) []finding.Evidence {
 		}
 		e := finding.NewEvidence("section", value)
 		e.Address = address(sec.Addr)
-		out = append(out, e)
+		out = append(out, proof{Evidence: e})
 	}
 	return out
 }
@@ -323,14 +352,101 @@ var facts = []fact{
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
 }
 
+// called adds to functions of the binary itself where own code calls them, and
+// drops the others if the condition wants own code to.
+func (s *subject) called(c *condition, list []proof, addrs map[string]uint64) []proof {
+	for i := range list {
+		list[i].uses = s.program.callsOf(addrs[list[i].Value])
+	}
+	if !c.own || !s.program.Read {
+		return list
+	}
+	return slices.DeleteFunc(list, func(p proof) bool { return len(p.uses) == 0 })
+}
+
+// matchNear holds if all children do, of code that is close together. Evidence
+// whose place in code is not known is near to everything.
+func (s *subject) matchNear(c *condition) (bool, []proof) {
+	found := make([][]proof, len(c.children))
+	for i := range c.children {
+		var ok bool
+		if ok, found[i] = s.match(&c.children[i]); !ok {
+			return false, nil
+		}
+	}
+	slices.SortStableFunc(found, func(a, b []proof) int { return cmp.Compare(places(a), places(b)) })
+	from := slices.IndexFunc(found, func(list []proof) bool { return places(list) > 0 })
+	if from < 0 {
+		return true, slices.Concat(found...)
+	}
+	for _, start := range found[from] {
+		for _, at := range start.uses[:min(len(start.uses), maxStarts)] {
+			around := s.program.around(at, c.n)
+			if kept, ok := within(found, around, s.program); ok {
+				return true, kept
+			}
+		}
+	}
+	return false, nil
+}
+
+// maxStarts is from how many uses of one piece of evidence near looks around.
+const maxStarts = 64
+
+// places counts the proofs that have a place in code; of a list with one that
+// has none, nothing.
+func places(list []proof) (n int) {
+	for _, p := range list {
+		if len(p.uses) == 0 {
+			return 0
+		}
+		n += len(p.uses)
+	}
+	return n
+}
+
+// within keeps of each list what lies in one of the functions, and reports
+// whether something of each does.
+func within(found [][]proof, around map[int]bool, p *program) ([]proof, bool) {
+	var kept []proof
+	for _, list := range found {
+		before := len(kept)
+		for _, one := range list {
+			if len(one.uses) > 0 {
+				if one.uses = slices.DeleteFunc(slices.Clone(one.uses), func(at uint64) bool { return !around[p.Func(at)] }); len(one.uses) == 0 {
+					continue
+				}
+			}
+			kept = append(kept, one)
+		}
+		if len(kept) == before && len(list) > 0 {
+			return nil, false
+		}
+	}
+	return kept, true
+}
+
+// evidence returns what a report shows of proofs, each with its place in code.
+func (s *subject) evidence(proofs []proof) []finding.Evidence {
+	proofs = prune(proofs)
+	out := make([]finding.Evidence, len(proofs))
+	for i, p := range proofs {
+		out[i] = p.Evidence
+		if len(p.uses) > 0 {
+			out[i] = s.program.locate(p.Evidence, s.program.best(p.uses))
+		}
+	}
+	return out
+}
+
 // prune sorts evidence, drops repeats and keeps the first few. Each kind gets
 // its share: the functions that a rule wants must not crowd out the text that
 // tells what for.
-func prune(ev []finding.Evidence) []finding.Evidence {
-	slices.SortFunc(ev, func(a, b finding.Evidence) int {
+func prune(ev []proof) []proof {
+	slices.SortFunc(ev, func(a, b proof) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value), cmp.Compare(a.From, b.From), cmp.Compare(a.Address, b.Address))
 	})
-	ev = slices.CompactFunc(ev, func(a, b finding.Evidence) bool { return a.Kind == b.Kind && a.Value == b.Value })
+	ev = slices.CompactFunc(ev, func(a, b proof) bool { return a.Kind == b.Kind && a.Value == b.Value })
 	if len(ev) <= maxShown {
 		return ev
 	}
@@ -343,7 +459,7 @@ func prune(ev []finding.Evidence) []finding.Evidence {
 		spare -= min(n, maxShown/len(of))
 	}
 	shown := map[string]int{}
-	return slices.DeleteFunc(ev, func(e finding.Evidence) bool {
+	return slices.DeleteFunc(ev, func(e proof) bool {
 		shown[e.Kind]++
 		if shown[e.Kind] <= maxShown/len(of) {
 			return false
@@ -356,7 +472,7 @@ func prune(ev []finding.Evidence) []finding.Evidence {
 // sentence puts what a rule says and its evidence into one sentence.
 func sentence(says string, ev []finding.Evidence) string {
 	var parts []string
-	for _, kind := range []string{"import", "go function", "symbol", "export", "crate", "library", "string", "constant", "section"} {
+	for _, kind := range []string{"import", "dynamic import", "system call", "go function", "symbol", "export", "crate", "library", "string", "constant", "section"} {
 		var values []string
 		for _, e := range ev {
 			if e.Kind == kind {
@@ -370,7 +486,24 @@ func sentence(says string, ev []finding.Evidence) string {
 	if len(parts) == 0 {
 		return says + "."
 	}
+	if where := whereabouts(ev); where != "" {
+		parts = append(parts, where)
+	}
 	return says + " (" + strings.Join(parts, "; ") + ")."
+}
+
+// whereabouts says which function makes use of the first evidence that has one,
+// and who leads there.
+func whereabouts(ev []finding.Evidence) string {
+	i := slices.IndexFunc(ev, inCode)
+	if i < 0 {
+		return ""
+	}
+	text := "in " + ev[i].Function
+	if r := ev[i].Reachable; r != "" && r != finding.Unreached && !strings.HasSuffix(r, " "+ev[i].Function) {
+		text += ", reached from " + r
+	}
+	return text
 }
 
 // maxNamed is how many values of one kind a sentence names before it counts.

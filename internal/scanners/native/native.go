@@ -115,22 +115,22 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 			return context.Cause(ctx) // a hostile file makes rules slow
 		}
 		r := &set.rules[i]
-		held, ev := s.match(&r.when)
+		v, held := s.try(r)
 		if !held {
 			continue
 		}
-		ev = prune(ev)
-		text := sentence(r.says, ev)
-		if r.behavior != "" {
+		if r.behavior != "" && !v.unused {
 			known.Behaviors[r.behavior] = append(known.Behaviors[r.behavior], inventory.Detail{
-				Rule: r.rule.ID, Tier: r.tier, Text: text, Evidence: ev,
+				Rule: r.rule.ID, Tier: v.tier, Text: v.text, Evidence: v.evidence,
 			})
 		}
 		p.Report(r.rule, finding.Finding{
-			Description: text,
-			Location:    place(known, ev),
+			Severity:    v.severity,
+			Confidence:  v.confidence,
+			Description: v.text,
+			Location:    place(known, v.evidence),
 			PURL:        known.Part,
-			Evidence:    ev,
+			Evidence:    v.evidence,
 			Anchor:      known.Slice,
 		})
 	}
@@ -160,7 +160,7 @@ func rank(t inventory.Tier) int {
 func place(b *inventory.Binary, ev []finding.Evidence) finding.Location {
 	at := finding.Location{Path: b.Path}
 	for _, e := range ev {
-		if e.Kind == "import" || e.Kind == "symbol" || e.Kind == "go function" || e.Kind == "export" {
+		if e.Kind == "import" || e.Kind == "dynamic import" || e.Kind == "system call" || e.Kind == "symbol" || e.Kind == "go function" || e.Kind == "export" {
 			at.Symbol, at.Address = e.Value, e.Address
 			return at
 		}

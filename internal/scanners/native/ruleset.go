@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -24,7 +25,11 @@ type ruleset struct {
 	literals []literal
 	finder   *needle.Finder
 	origin   []int // literal of each text of the finder: a literal is looked for as ASCII and as UTF-16
+	imports  names // that any rule asks for
 }
+
+// asksFor reports whether any rule asks for an import of that name.
+func (set *ruleset) asksFor(name string) bool { return set.imports.match(name) }
 
 // compiled is a rule ready to be tried.
 type compiled struct {
@@ -68,7 +73,22 @@ func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
 		return nil, err
 	}
 	s.build()
+	s.imports = names{exact: map[string]bool{}}
+	for i := range s.rules {
+		s.imports.gather(&s.rules[i].when)
+	}
 	return s, nil
+}
+
+// gather adds the imports that a condition asks for.
+func (n *names) gather(c *condition) {
+	if c.op == opImport {
+		maps.Copy(n.exact, c.names.exact)
+		n.globs = append(n.globs, c.names.globs...)
+	}
+	for i := range c.children {
+		n.gather(&c.children[i])
+	}
 }
 
 // A match is the match section of a rule, decoded.

@@ -12,8 +12,10 @@ import (
 // A subject is one binary as conditions see it: its tables as sets, and where
 // each literal of the rules occurs.
 type subject struct {
-	set *ruleset
-	bin *native.Binary
+	set     *ruleset
+	bin     *native.Binary
+	program *program
+	loose   bool // names count that no code was found to use
 
 	imports     []imported
 	importIndex map[string][]int
@@ -24,12 +26,6 @@ type subject struct {
 	cachedSymbols, cachedGo, cachedExports, cachedLibraries map[string]uint64
 	cachedSegments                                          []image.Section
 	cachedEntropies                                         []float64
-}
-
-// imported is an import, and whether a runtime takes it for itself.
-type imported struct {
-	image.Import
-	explained bool
 }
 
 // A hit is an occurrence of a literal.
@@ -44,10 +40,10 @@ type hit struct {
 const maxHits = 16
 
 func newSubject(set *ruleset, bin *native.Binary) *subject {
-	s := &subject{set: set, bin: bin, importIndex: map[string][]int{}, crates: map[string]uint64{}}
-	for i, imp := range bin.Imports {
-		s.imports = append(s.imports, imported{Import: imp})
-		s.importIndex[imp.Name] = append(s.importIndex[imp.Name], i)
+	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: map[string]uint64{}}
+	s.imports = slices.Concat(s.program.imports(), s.program.kernel(), s.program.linked(set.asksFor))
+	for i := range s.imports {
+		s.importIndex[s.imports[i].name] = append(s.importIndex[s.imports[i].name], i)
 	}
 	for _, c := range bin.Crates {
 		s.crates[c.Name] = 0
@@ -159,7 +155,8 @@ func (s *subject) explain() {
 		}
 	}
 	for i := range s.imports {
-		s.imports[i].explained = slices.ContainsFunc(found, func(n names) bool { return n.match(s.imports[i].Name) })
+		i := &s.imports[i]
+		i.explained = i.source == fromTable && slices.ContainsFunc(found, func(n names) bool { return n.match(i.name) })
 	}
 }
 

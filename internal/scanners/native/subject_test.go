@@ -28,7 +28,9 @@ func try(t *testing.T, when string, m *image.Image, runtimes fstest.MapFS) (bool
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newSubject(set, &native.Binary{Image: m}).match(&set.rules[0].when)
+	s := newSubject(set, &native.Binary{Image: m})
+	held, proofs := s.match(&set.rules[0].when)
+	return held, s.evidence(proofs)
 }
 
 func wide(s string) string {
@@ -119,14 +121,15 @@ func TestAddresses(t *testing.T) {
 		Exports: []image.Export{{Name: "run", Addr: 0x40}},
 	}
 	for _, test := range []struct{ when, want string }{
-		{"string: curl", "{string curl .rodata 0x1002}"},
-		{"import: connect", "{import connect a.dll 0x28}"},
-		{"{import: connect, from: 'B.*'}", "{import connect b.dll 0x10}"},
-		{"import: 'conn*'", "{import connect a.dll 0x28}"},
-		{"export: run", "{export run  0x40}"},
-		{"section: {name: .rodata, size: 8}", "{section .rodata  0x1000}"}, // whose entropy nobody measured
+		{"string: curl", "string curl .rodata 0x1002"},
+		{"import: connect", "import connect a.dll 0x28"},
+		{"{import: connect, from: 'B.*'}", "import connect b.dll 0x10"},
+		{"import: 'conn*'", "import connect a.dll 0x28"},
+		{"export: run", "export run  0x40"},
+		{"section: {name: .rodata, size: 8}", "section .rodata  0x1000"}, // whose entropy nobody measured
 	} {
-		if _, ev := try(t, test.when, m, fstest.MapFS{}); fmt.Sprint(ev) != "["+test.want+"]" {
+		_, ev := try(t, test.when, m, fstest.MapFS{})
+		if len(ev) != 1 || strings.Join([]string{ev[0].Kind, ev[0].Value, ev[0].From, ev[0].Address}, " ") != test.want {
 			t.Errorf("%s gives %v; want %s", test.when, ev, test.want)
 		}
 	}
@@ -189,11 +192,12 @@ func TestRuntimes(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
-	var ev []finding.Evidence
+	var ev []proof
+	piece := func(kind, value string) proof { return proof{Evidence: finding.NewEvidence(kind, value)} }
 	for i := range 20 {
-		ev = append(ev, finding.NewEvidence("import", fmt.Sprintf("f%02d", i)), finding.NewEvidence("import", fmt.Sprintf("f%02d", i)))
+		ev = append(ev, piece("import", fmt.Sprintf("f%02d", i)), piece("import", fmt.Sprintf("f%02d", i)))
 	}
-	ev = append(ev, finding.NewEvidence("string", "x"), finding.NewEvidence("string", "y"))
+	ev = append(ev, piece("string", "x"), piece("string", "y"))
 	of := map[string]int{}
 	got := prune(ev)
 	for _, e := range got {

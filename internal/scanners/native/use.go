@@ -1,0 +1,304 @@
+package native
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/formats/native"
+	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// This file says what the code of a binary makes use of: which names from
+// elsewhere it calls, from where, and whether that is code of its own or of a
+// library that every binary of its kind carries.
+
+// A source says how a binary comes by a name from elsewhere.
+type source uint8
+
+const (
+	fromTable  source = iota // the loader's import table
+	fromLookup               // it asks for the name while it runs: dlsym, GetProcAddress
+	fromKernel               // a system call of its own
+	fromSymbol               // linked in statically, under its name
+)
+
+var sourceKinds = [...]string{fromTable: "import", fromLookup: "dynamic import", fromKernel: "system call", fromSymbol: "symbol"}
+
+// imported is a name that a binary takes from elsewhere, and who uses it.
+type imported struct {
+	name, library string
+	shown         string // instead of the name, if it goes by another there: "unlinkat"
+	source        source
+	explained     bool // a runtime of this binary takes it for itself
+	place         uint64
+	used          bool // some code refers to it
+	own           []uint64
+}
+
+// program is the code of a subject.
+type program struct {
+	*code.Code
+	bin      *native.Binary
+	library  []bool // by function: it belongs to a library
+	reliable bool   // references to imports are found as a rule, so that their absence means something
+}
+
+func newProgram(b *native.Binary) *program {
+	p := &program{Code: code.Read(b.Image), bin: b}
+	p.library = make([]bool, len(p.Functions))
+	return p
+}
+
+// reliably is the share of the imported functions that code must be found to
+// refer to before the others count as unused.
+const reliably = 0.8
+
+// imports returns what the import table names, with its uses.
+func (p *program) imports() []imported {
+	out := make([]imported, 0, len(p.bin.Imports))
+	uses := p.Uses()
+	functions, found := 0, 0
+	for i := range p.bin.Imports {
+		imp := &p.bin.Imports[i]
+		one := imported{name: imp.Name, library: imp.Library, place: cmp.Or(imp.Stub, imp.Slot)}
+		for _, r := range uses[i] {
+			one.used = true
+			if p.isOwn(r.Addr) {
+				one.own = append(one.own, r.Addr)
+			}
+		}
+		if one.place != 0 && !imp.Data {
+			functions++
+			if one.used {
+				found++
+			}
+		}
+		out = append(out, one)
+	}
+	p.reliable = p.Read && p.bin.Kind != image.Object && functions > 0 && float64(found) >= reliably*float64(functions)
+	return out
+}
+
+// sameAs names the library functions whose work a system call does under
+// another name.
+var sameAs = map[string]string{
+	"openat2": "openat", "getdents": "readdir", "getdents64": "readdir", "unlinkat": "unlink", "renameat": "rename", "renameat2": "rename",
+	"mkdirat": "mkdir", "fchmodat": "chmod", "fchmodat2": "chmod", "fchownat": "chown", "linkat": "link", "symlinkat": "symlink",
+	"rt_sigqueueinfo": "sigqueue", "tgkill": "kill", "tkill": "kill", "sendmmsg": "sendmsg", "recvmmsg": "recvmsg",
+	"pwrite64": "pwrite", "pread64": "pread", "mmap2": "mmap", "vfork": "fork", "clone3": "fork",
+	"execve_nocancel": "execve", "open_nocancel": "open", "connect_nocancel": "connect",
+}
+
+// kernel returns the system calls that own code makes itself.
+func (p *program) kernel() []imported {
+	var out []imported
+	index := map[string]int{}
+	for _, c := range p.Syscalls {
+		if c.Name == "" || !p.isOwn(c.Addr) {
+			continue
+		}
+		i, ok := index[c.Name]
+		if !ok {
+			i = len(out)
+			index[c.Name] = i
+			out = append(out, imported{name: cmp.Or(sameAs[c.Name], c.Name), shown: c.Name, source: fromKernel, used: true})
+		}
+		out[i].own = append(out[i].own, c.Addr)
+	}
+	return out
+}
+
+// linked returns the functions of libraries, as far as asked for, that are
+// linked into the binary and that own code calls.
+func (p *program) linked(wanted func(name string) bool) []imported {
+	var out []imported
+	for fn := range p.Functions {
+		if !p.library[fn] || p.Functions[fn].Name == "" {
+			continue
+		}
+		name := strings.TrimPrefix(strings.TrimLeft(p.Functions[fn].Name, "_"), "libc_")
+		if !wanted(name) {
+			continue
+		}
+		one := imported{name: name, source: fromSymbol, used: true, place: p.Functions[fn].Addr}
+		for _, r := range p.Callers(fn) {
+			if p.isOwn(r.Addr) {
+				one.own = append(one.own, r.Addr)
+			}
+		}
+		if len(one.own) > 0 {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// isOwn reports whether the code at an address is not of a known library.
+func (p *program) isOwn(addr uint64) bool {
+	fn := p.Func(addr)
+	return fn < 0 || !p.library[fn]
+}
+
+// maxCallers is how many callers evidence names.
+const maxCallers = 4
+
+// locate adds to evidence where in the code it is used.
+func (p *program) locate(e finding.Evidence, at uint64) finding.Evidence {
+	e.Address = address(at)
+	fn := p.Func(at)
+	if fn < 0 {
+		return e
+	}
+	e.Function = p.functionName(fn)
+	var callers []string
+	for _, r := range p.Callers(fn) {
+		if by := p.Func(r.Addr); by >= 0 && by != fn {
+			if name := p.functionName(by); !slices.Contains(callers, name) {
+				callers = append(callers, name)
+			}
+		}
+		if len(callers) == maxCallers {
+			break
+		}
+	}
+	e.Callers = callers
+	if root, ok := p.Reached(fn); ok {
+		e.Reachable = rootName(root)
+	} else if p.complete() {
+		e.Reachable = finding.Unreached
+	}
+	return e
+}
+
+// complete reports whether so much of the code is understood that a function
+// which nothing leads to is worth a word.
+func (p *program) complete() bool { return p.Read && p.bin.Functions.Coverage >= 0.8 }
+
+func rootName(r code.Root) string {
+	if r.Name == "" {
+		return string(r.Kind)
+	}
+	return string(r.Kind) + " " + finding.Printable(native.Demangle(r.Name), maxFunctionName)
+}
+
+// maxFunctionName bounds the name of a function in evidence, in bytes: those of
+// C++ templates go on for pages.
+const maxFunctionName = 120
+
+// functionName returns the readable name of a function, or sub_ and its address.
+func (p *program) functionName(fn int) string {
+	f := &p.Functions[fn]
+	if f.Name == "" {
+		return fmt.Sprintf("sub_%x", f.Addr)
+	}
+	return finding.Printable(native.Demangle(f.Name), maxFunctionName)
+}
+
+// best returns the use to show: one that is reached, and of those the first.
+func (p *program) best(uses []uint64) uint64 {
+	for _, at := range uses[:min(len(uses), 64)] {
+		if fn := p.Func(at); fn >= 0 {
+			if _, ok := p.Reached(fn); ok {
+				return at
+			}
+		}
+	}
+	return uses[0]
+}
+
+// usesOf returns the places in code that name the text or table which holds
+// addr, own code first.
+func (p *program) usesOf(addr uint64) []uint64 {
+	start := p.startOf(addr)
+	refs := p.DataRefs(start, addr+1)
+	if len(refs) == 0 {
+		return nil
+	}
+	last := refs[len(refs)-1].Target
+	var own, others []uint64
+	for _, r := range refs {
+		switch {
+		case r.Target != last:
+		case p.isOwn(r.Addr):
+			own = append(own, r.Addr)
+		default:
+			others = append(others, r.Addr)
+		}
+	}
+	if len(own) > 0 {
+		return own
+	}
+	return others
+}
+
+// maxBefore is how far before a find its text may begin, in bytes.
+const maxBefore = 1 << 10
+
+// startOf returns where the text that holds addr begins: behind the last zero
+// before it. Where texts do not end in zeros, what code names decides.
+func (p *program) startOf(addr uint64) uint64 {
+	off, ok := p.bin.FileOffset(addr)
+	if !ok {
+		return addr
+	}
+	n := min(off, maxBefore)
+	before := p.bin.Data[off-n : off]
+	if i := bytes.LastIndexByte(before, 0); i >= 0 {
+		return addr - uint64(len(before)-i-1)
+	}
+	return addr - n
+}
+
+// callsOf returns where own code calls, jumps to or names the function at addr.
+func (p *program) callsOf(addr uint64) []uint64 {
+	fn := p.Func(addr)
+	if fn < 0 || p.Functions[fn].Addr != addr {
+		return nil
+	}
+	var out []uint64
+	for _, r := range p.Callers(fn) {
+		if p.isOwn(r.Addr) {
+			out = append(out, r.Addr)
+		}
+	}
+	return out
+}
+
+// maxAround bounds the functions that are looked at around one place.
+const maxAround = 2000
+
+// around returns the functions that are at most so many calls away from the one
+// that holds addr, up or down.
+func (p *program) around(addr uint64, calls int) map[int]bool {
+	seen := map[int]bool{p.Func(addr): true}
+	layer := []int{p.Func(addr)}
+	for ; calls > 0 && len(layer) > 0; calls-- {
+		var next []int
+		visit := func(fn int) {
+			if fn >= 0 && !seen[fn] && !p.library[fn] && len(seen) < maxAround {
+				seen[fn] = true
+				next = append(next, fn)
+			}
+		}
+		for _, fn := range layer {
+			if fn < 0 {
+				continue
+			}
+			for _, r := range p.From(fn) {
+				if r.Import < 0 && r.Kind != code.Data {
+					visit(p.Func(r.Target))
+				}
+			}
+			for _, r := range p.Callers(fn) {
+				visit(p.Func(r.Addr))
+			}
+		}
+		layer = next
+	}
+	return seen
+}
