@@ -108,7 +108,7 @@ func scriptFiles(p *scan.Pass, f *scan.File, script string) []finding.Evidence {
 		for _, name := range []string{base, base + ".js", base + ".cjs", base + ".mjs", path.Join(base, "index.js")} {
 			if hasFile(p, name) {
 				e := finding.NewEvidence("file", name)
-				if !slices.Contains(out, e) {
+				if !slices.ContainsFunc(out, func(o finding.Evidence) bool { return o.Value == e.Value }) {
 					out = append(out, e)
 				}
 				break

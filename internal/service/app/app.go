@@ -78,7 +78,7 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	}
 	out.Target, out.Release = opened.Target, opened.Release
 	out.Binaries = inventory.Binaries.Of(res)
-	out.Findings = res.Findings
+	out.Findings = enrich.Expect(purposes(opened.Release, res), out.Binaries, res.Findings)
 	out.Notes = finding.ArrangeNotes(append(res.Notes, opened.Notes...))
 	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
 	out.Rules = rulesOf(res.Ran)
@@ -86,6 +86,15 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
 	out.CompletedAt = clock()
 	return out, nil
+}
+
+// purposes returns what the packages of a target say of themselves.
+func purposes(rel *inventory.Release, res *scan.Result) []inventory.Purpose {
+	said := inventory.Purposes.Of(res)
+	if rel != nil {
+		said = append(said, rel.Purpose())
+	}
+	return said
 }
 
 // CheckScan refuses a request that cannot mean anything, before anything is
