@@ -57,7 +57,7 @@ var computing = []string{
 	"compress", "compression", "decompress", "zlib", "gzip", "deflate", "brotli", "zstd", "zstandard", "snappy", "lz4", "lzma", "lzo",
 	"parse", "parser", "tokenizer", "lexer", "json", "yaml", "toml", "xml", "csv", "msgpack", "protobuf", "cbor", "bson", "serialization", "regex", "regexp",
 	"math", "matrix", "linear-algebra", "fft", "statistics", "bignum", "bigint", "simd", "levenshtein", "distance", "similarity", "fuzzy", "diff",
-	"utf-8", "utf8", "unicode", "iconv", "encoding", "base64", "hex", "buffer", "bufferutil", "codec", "opus", "jpeg", "png", "webp", "qrcode", "uuid", "color",
+	"utf-8", "utf8", "unicode", "iconv", "encoding", "base64", "hex", "buffer", "bufferutil", "uuid",
 }
 
 // A profile is what can be expected of a package by its own words.

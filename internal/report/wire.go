@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ type Analysis struct {
 	RiskScore             int               `json:"riskScore"`
 	RiskLevel             finding.RiskLevel `json:"riskLevel"`
 	Summary               string            `json:"summary"`
-	SourceMatchConfidence string            `json:"sourceMatchConfidence"`
+	SourceMatchConfidence string            `json:"sourceMatchConfidence"` // of the binary that goes with the source least; "unknown" where nothing can be said
 	BinaryCount           int               `json:"binaryCount"`
 	TotalBinarySize       int64             `json:"totalBinarySize"` // in bytes, the sum of fileSize
 	AIModel               string            `json:"aiModel"`
@@ -42,12 +43,9 @@ type Analysis struct {
 	Deprecated  string `json:"deprecated"`  // the registry's message
 	Yanked      string `json:"yanked"`      // the registry's reason
 	PublishedAt string `json:"publishedAt"` // empty if the registry does not say
+	Provenance  string `json:"provenance"`  // type of the registry's statement of how it was built, which is not verified; empty if there is none
 	Parts       []Part `json:"parts"`
 }
-
-// noSourceMatch is the confidence that binaries come from the published source
-// while nothing has compared the two.
-const noSourceMatch = "unknown"
 
 // A Part is one archive of a release.
 type Part struct {
@@ -97,6 +95,23 @@ type Binary struct {
 	Toolchain           []string         `json:"toolchain"`
 	BuildID             string           `json:"buildId"`
 	RiskTerms           []finding.Term   `json:"riskTerms"`
+	SourceMatch         SourceMatch      `json:"sourceMatch"`
+}
+
+// A SourceMatch says how much of the published source is found in a binary.
+type SourceMatch struct {
+	Confidence inventory.MatchLevel `json:"confidence"`
+	Score      float64              `json:"score"` // 0 to 1
+	Found      int                  `json:"found"` // texts of the source that are in the binary
+	Of         int                  `json:"of"`    // texts of those files of source that seem to be part of it
+	Reason     string               `json:"reason"`
+}
+
+func newSourceMatch(m *inventory.SourceMatch) SourceMatch {
+	if m == nil {
+		return SourceMatch{Confidence: inventory.MatchUnknown, Reason: "No source was published beside it."}
+	}
+	return SourceMatch{Confidence: m.Level, Score: round(m.Score, 3), Found: m.Found, Of: m.Of, Reason: m.Reason}
 }
 
 // A Name is a symbol and its readable form.
@@ -173,7 +188,7 @@ func NewAnalysis(r *Report) *Analysis {
 		RiskScore:             r.Risk.Score,
 		RiskLevel:             r.Risk.Level(),
 		Summary:               r.Summary,
-		SourceMatchConfidence: noSourceMatch,
+		SourceMatchConfidence: string(sourceMatch(r.Binaries)),
 		BinaryCount:           len(r.Binaries),
 		AIModel:               r.AIModel,
 		CreatedAt:             stamp(r.CompletedAt),
@@ -182,6 +197,7 @@ func NewAnalysis(r *Report) *Analysis {
 		Repository:            rel.Repository,
 		Deprecated:            rel.Deprecated,
 		Yanked:                rel.Yanked,
+		Provenance:            rel.Provenance,
 		Parts:                 make([]Part, 0, len(rel.Parts)),
 	}
 	if !rel.Published.IsZero() {
@@ -194,6 +210,21 @@ func NewAnalysis(r *Report) *Analysis {
 		a.Parts = append(a.Parts, Part(p))
 	}
 	return a
+}
+
+// sourceMatch returns the lowest level of those binaries of which anything can
+// be said.
+func sourceMatch(bs []*inventory.Binary) inventory.MatchLevel {
+	lowest := inventory.MatchUnknown
+	for _, b := range bs {
+		if b.SourceMatch == nil || b.SourceMatch.Level == inventory.MatchUnknown {
+			continue
+		}
+		if lowest == inventory.MatchUnknown || slices.Index(inventory.MatchLevels, b.SourceMatch.Level) < slices.Index(inventory.MatchLevels, lowest) {
+			lowest = b.SourceMatch.Level
+		}
+	}
+	return lowest
 }
 
 // release returns the release that r is about. A package of which no more than
@@ -255,6 +286,7 @@ func newBinary(b *inventory.Binary, id string, findings []finding.Finding) Binar
 		Toolchain:           list(b.Toolchain),
 		BuildID:             b.BuildID,
 		RiskTerms:           list(b.Risk.Terms),
+		SourceMatch:         newSourceMatch(b.SourceMatch),
 	}
 	for _, s := range b.Strings {
 		w.Strings = append(w.Strings, s.Value)

@@ -19,7 +19,9 @@ var update = flag.Bool("update", false, "rewrite the pages in docs/rules")
 var areas = []struct{ name, title, intro string }{
 	{"native", "Native binaries", "What binaries are able to do, by their imports, symbols, strings, constants and sections."},
 	{"install", "Installation", "What runs when a package is installed, before anybody uses it."},
+	{"download", "Downloads", "What the installation of a package downloads, as it was found with --fetch-prebuilt."},
 	{"layout", "Layout", "Files that are not what or where one would expect."},
+	{"embedded", "Embedded", "What is packed inside other files."},
 }
 
 // TestEveryRuleIsComplete reads all rules, and asks more of the built-in ones

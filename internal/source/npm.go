@@ -116,6 +116,9 @@ func openNPM(ctx context.Context, req Request) (opened *Opened, err error) {
 	if err := c.addPlatforms(ctx, o, m, wanted); err != nil {
 		return nil, err
 	}
+	if err := c.fetchPrebuilt(ctx, o, req); err != nil {
+		return nil, err
+	}
 	for host := range c.unset {
 		o.inform("", "the token for %s in .npmrc names an environment variable that is not set", host)
 	}
@@ -370,6 +373,7 @@ func (m *manifest) release(name, version string) *inventory.Release {
 		Homepage:    string(m.Homepage),
 		Repository:  string(m.Repository),
 		Deprecated:  string(m.Deprecated),
+		Provenance:  string(m.Dist.Attestations.Provenance.PredicateType),
 	}
 }
 

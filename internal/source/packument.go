@@ -52,6 +52,13 @@ type dist struct {
 	Tarball   text `json:"tarball"`
 	Integrity text `json:"integrity"`
 	Shasum    text `json:"shasum"`
+
+	// Attestations say where and from what the tarball was built.
+	Attestations struct {
+		Provenance struct {
+			PredicateType text `json:"predicateType"`
+		} `json:"provenance"`
+	} `json:"attestations"`
 }
 
 // Registries hold decades of package.json files that nobody checked, so every

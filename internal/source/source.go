@@ -40,6 +40,7 @@ type Request struct {
 	TempDir    string         // "" means the system's
 	ProjectDir string         // whose .npmrc counts; "" for none
 	Limits     workspace.Limits
+	Prebuilt   Prebuilt
 
 	// Progress, if not nil, is told how many bytes of a file have arrived, of
 	// how many (-1 if unknown). It is never called twice at once.
@@ -53,6 +54,10 @@ type Opened struct {
 	Workspace *workspace.Workspace
 	Release   *inventory.Release // nil if the target is no published package
 	Digest    string             // of the file, or of all files of the release together; empty for a folder
+
+	// Fetched is what the installation of the package would fetch, if the
+	// request asked for it.
+	Fetched []*inventory.Fetched
 
 	// Notes are about getting the target; those about unpacking it are the
 	// workspace's.

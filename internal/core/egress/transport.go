@@ -46,6 +46,9 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
 		return nil, fault.New(fault.Invalid, "%q is not a scheme of the web", req.URL.Scheme).Try("use https")
 	}
+	if err := checkOnly(req); err != nil {
+		return nil, err
+	}
 	release, err := c.acquire(req.Context(), req.URL.Host)
 	if err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ type Binary struct {
 	Stripped  bool
 	Linkage   string
 	Signed    bool
+	Signature *Signature // nil if it has none that is read
 	Language  string
 	Toolchain []string
 	BuildID   string
@@ -57,6 +58,8 @@ type Binary struct {
 
 	Strings   []String // the most telling ones, best first, capped
 	Behaviors Behaviors
+
+	SourceMatch *SourceMatch // nil if it was not held against any source
 
 	// What is made of the above after detection.
 	Risk        finding.Risk

@@ -23,6 +23,7 @@ type Release struct {
 	Published   time.Time // zero if the registry does not say
 	Deprecated  string    // the registry's message; empty if it is not deprecated
 	Yanked      string    // the reason, or "yanked" without one; empty if it is not
+	Provenance  string    // type of the statement, with the registry, of where and from what it was built: "https://slsa.dev/provenance/v1"; not verified here, and empty if there is none
 	Parts       []Part    // what was fetched, in the order of the workspace
 }
 

@@ -149,9 +149,10 @@ func parseHead(text []byte) (*Rule, error) {
 
 // areaType is the scan type of an area's rules, where the rule names none.
 var areaType = map[string]string{
-	"native":  string(finding.Binary),
-	"layout":  string(finding.Binary),
-	"install": string(finding.Binary),
+	"native":   string(finding.Binary),
+	"layout":   string(finding.Binary),
+	"embedded": string(finding.Binary),
+	"install":  string(finding.Binary),
 }
 
 func area(id string) string { a, _, _ := strings.Cut(id, "/"); return a }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -63,9 +64,10 @@ type run struct {
 	fs     fs.FS
 	memory *pool
 
-	mu     sync.Mutex
-	res    Result
-	events sync.Mutex
+	mu       sync.Mutex
+	res      Result
+	embedded []embedding // found in the walk at hand, not shown yet
+	events   sync.Mutex
 }
 
 func (r *run) plan(scanners []*Scanner, files bool, given []Known) ([][]*Scanner, error) {
@@ -128,8 +130,34 @@ func (r *run) stage(ctx context.Context, stage []*Scanner, ws *workspace.Workspa
 	wg.Wait()
 }
 
-// walk shows every file once to all scanners that want it.
+// walk shows every file once to all scanners that want it: first those of the
+// workspace, then what the scanners found inside them, then what they found
+// inside that. The order does not depend on who finds something first, so that
+// limits are met at the same places each time.
 func (r *run) walk(ctx context.Context, walkers []*Scanner, ws *workspace.Workspace) {
+	r.show(ctx, walkers, func(fn func(workspace.Entry) error) error { return ws.Walk(ctx, fn) })
+	for ctx.Err() == nil {
+		found := r.found()
+		if len(found) == 0 {
+			return
+		}
+		r.show(ctx, walkers, func(fn func(workspace.Entry) error) error {
+			for outer, list := range byOuter(found) {
+				err := guard(func() error { return ws.Embed(ctx, outer, list, fn) })
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err != nil {
+					r.note(finding.Note{Path: outer.Path, Text: err.Error()})
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// show has the files that source yields looked at by several goroutines.
+func (r *run) show(ctx context.Context, walkers []*Scanner, source func(fn func(workspace.Entry) error) error) {
 	files := make(chan *File)
 	var wg sync.WaitGroup
 	for range r.opt.Workers {
@@ -139,7 +167,7 @@ func (r *run) walk(ctx context.Context, walkers []*Scanner, ws *workspace.Worksp
 			}
 		})
 	}
-	err := ws.Walk(ctx, func(e workspace.Entry) error {
+	err := source(func(e workspace.Entry) error {
 		f := &File{Entry: e, limit: r.opt.Limits.FileSize, memory: r.memory, ctx: ctx}
 		select {
 		case files <- f:
@@ -152,6 +180,43 @@ func (r *run) walk(ctx context.Context, walkers []*Scanner, ws *workspace.Worksp
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
 		r.note(finding.Note{Text: fmt.Sprintf("not looked at to the end: %v", err)})
+	}
+}
+
+// An embedding is a file that a scanner found inside another.
+type embedding struct {
+	outer   workspace.Entry
+	scanner string
+	file    workspace.Embedded
+}
+
+// found takes what was found embedded since the last time, in order.
+func (r *run) found() []embedding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := r.embedded
+	r.embedded = nil
+	slices.SortStableFunc(found, func(a, b embedding) int {
+		return cmp.Or(cmp.Compare(a.outer.Path, b.outer.Path), cmp.Compare(a.scanner, b.scanner))
+	})
+	return found
+}
+
+// byOuter yields each outer file with what was found in it. The list is sorted.
+func byOuter(found []embedding) iter.Seq2[workspace.Entry, []workspace.Embedded] {
+	return func(yield func(workspace.Entry, []workspace.Embedded) bool) {
+		for len(found) > 0 {
+			n := 0
+			var list []workspace.Embedded
+			for n < len(found) && found[n].outer.Path == found[0].outer.Path {
+				list = append(list, found[n].file)
+				n++
+			}
+			if !yield(found[0].outer, list) {
+				return
+			}
+			found = found[n:]
+		}
 	}
 }
 
@@ -217,6 +282,7 @@ type output struct {
 	findings []finding.Finding
 	notes    []finding.Note
 	facts    []factValue
+	embedded []embedding
 }
 
 type factValue struct {
@@ -290,6 +356,7 @@ func (r *run) commit(t *task) {
 	r.mu.Lock()
 	r.res.Findings = append(r.res.Findings, out.findings...)
 	r.res.Notes = append(r.res.Notes, out.notes...)
+	r.embedded = append(r.embedded, out.embedded...)
 	for _, v := range out.facts {
 		r.res.facts[v.fact] = append(r.res.facts[v.fact], v.value)
 	}

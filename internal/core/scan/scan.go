@@ -14,6 +14,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/core/workspace"
 )
 
 // A Scanner looks at one kind of thing and reports findings about it.
@@ -88,6 +89,14 @@ func Complete(s *Scanner, r *rule.Rule, f finding.Finding) finding.Finding {
 	}
 	f.CWE, f.Attack, f.References = r.CWE, r.Attack, r.References
 	return f
+}
+
+// Embed adds a file that the scanner found inside f to the walk. It is shown as
+// if f were an archive, with its members if it is one itself, to all scanners
+// of this stage once they have seen the files around it, and to those of later
+// stages. What was found in it is shown in turn.
+func (p *Pass) Embed(f *File, in workspace.Embedded) {
+	p.task.add(func(out *output) { out.embedded = append(out.embedded, embedding{f.Entry, p.Scanner.Name, in}) })
 }
 
 // Note records something that was not looked at, or not to the end.

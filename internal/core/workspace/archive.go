@@ -176,7 +176,7 @@ func (b *builder) file(m member) error {
 	}
 	f := &file{
 		part: b.archive.file.part, size: m.size, mode: m.mode & modeBits,
-		depth: b.archive.file.depth + 1, content: m.content,
+		depth: b.archive.file.depth + 1, content: m.content, embedded: b.archive.file.embedded,
 	}
 	if err := b.takeEntry(); err != nil {
 		return err

@@ -69,8 +69,8 @@ func (t tree) child(dir folder, shown, name string) (node, error) {
 	if err := n.file.look(context.Background(), t.w, path.Join(shown, packed)); err != nil {
 		return node{}, err
 	}
-	if a := n.file.archive.Load(); a != nil {
-		return node{name: name, dir: a}, nil
+	if d := n.file.members(); d != nil {
+		return node{name: name, dir: d}, nil
 	}
 	return node{}, fs.ErrNotExist
 }
@@ -146,8 +146,8 @@ func (t tree) ReadDir(name string) ([]fs.DirEntry, error) {
 		if err := n.file.look(context.Background(), t.w, at); err != nil {
 			return nil, &fs.PathError{Op: "readdir", Path: name, Err: reason(err)}
 		}
-		if a := n.file.archive.Load(); a != nil {
-			entries = append(entries, fs.FileInfoToDirEntry(t.info(node{name: n.name + "!", dir: a}, at+"!")))
+		if d := n.file.members(); d != nil {
+			entries = append(entries, fs.FileInfoToDirEntry(t.info(node{name: n.name + "!", dir: d}, at+"!")))
 		}
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })

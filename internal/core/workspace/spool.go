@@ -221,6 +221,14 @@ func (w *spooler) fill(r io.Reader, n int64) error {
 	return err
 }
 
+// cut takes back the last n bytes written, which no sum was asked of.
+func (w *spooler) cut(n int64) {
+	w.size -= n
+	if w.file == nil {
+		w.mem = w.mem[:w.size]
+	} // readers of a file go by the size
+}
+
 // grow makes room: more memory, or a file.
 func (w *spooler) grow() error {
 	size := max(firstRoom, 2*int64(cap(w.mem)))

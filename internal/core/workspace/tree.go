@@ -53,6 +53,15 @@ type file struct {
 	kind    atomic.Uint32 // as far as known
 	archive atomic.Pointer[archive]
 	late    atomic.Bool // to be looked at for disk images once it is open
+
+	embedded bool   // it, or an archive around it, was found inside a file that is none
+	inside   inside // what was found inside it
+}
+
+// inside is what was found embedded in a file.
+type inside struct {
+	mu  sync.Mutex // of who adds to it
+	dir atomic.Pointer[builtDir]
 }
 
 // modeBits are what is kept of a file's mode.

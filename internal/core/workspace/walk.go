@@ -20,6 +20,12 @@ type Entry struct {
 	// in a walk, unless a note says why not.
 	Archive string
 
+	// Embedded tells files that a scanner found inside another one, and the
+	// members of archives among them, from those that lie in the target as
+	// files or members of its archives.
+	Embedded bool
+	About    any // what the finder of an embedded file said about it; nil for all else
+
 	w    *Workspace
 	file *file
 }
@@ -75,16 +81,16 @@ func (w *Workspace) walk(ctx context.Context, dir folder, shown string, fn func(
 	return nil
 }
 
-// visit shows a file and, if it is an archive, its members.
+// visit shows a file and what is in it.
 func (w *Workspace) visit(ctx context.Context, f *file, shown string, fn func(Entry) error) error {
 	if err := f.look(ctx, w, shown); err != nil {
 		return err
 	}
-	a := f.archive.Load()
-	if a == nil {
+	members := f.members()
+	if members == nil {
 		return fn(f.entry(w, shown))
 	}
-	if _, err := a.list(ctx, w, shown+"!"); err != nil {
+	if _, err := members.list(ctx, w, shown+"!"); err != nil {
 		return err
 	}
 	switch err := fn(f.entry(w, shown)); {
@@ -93,12 +99,15 @@ func (w *Workspace) visit(ctx context.Context, f *file, shown string, fn func(En
 	case err != nil:
 		return err
 	}
-	return w.walk(ctx, a, shown+"!", fn)
+	return w.walk(ctx, members, shown+"!", fn)
 }
 
 // entry describes a file as far as it is known.
 func (f *file) entry(w *Workspace, shown string) Entry {
-	e := Entry{Path: shown, Size: f.size, Mode: f.mode, Part: f.part, Depth: f.depth, w: w, file: f}
+	e := Entry{Path: shown, Size: f.size, Mode: f.mode, Part: f.part, Depth: f.depth, Embedded: f.embedded, w: w, file: f}
+	if m, ok := f.content.(*made); ok {
+		e.About = m.in.About
+	}
 	if k := kind(f.kind.Load()); k > plainFile {
 		e.Archive = k.String()
 	}

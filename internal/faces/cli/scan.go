@@ -22,9 +22,10 @@ import (
 // scanFlags are the flags of `loupe scan`.
 type scanFlags struct {
 	format, out, failOn, now string
-	scanners                 []string
+	scanners, hosts          []string
 	platform, data           string
 	offline, quiet, explain  bool
+	prebuilt                 bool
 }
 
 func newScan(s Streams) *cobra.Command {
@@ -61,6 +62,8 @@ Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`
 	flags.StringVar(&f.failOn, "fail-on", "", "exit with 1 if a finding is of this `severity` or worse: info, low, medium, high, critical")
 	flags.StringSliceVar(&f.scanners, "scanners", nil, "run only these scanners: "+scannerNames())
 	flags.StringVar(&f.platform, "platform", "", "which builds of a package to fetch: all, host, none, or `names` such as linux-x64,win_amd64 (default: npm all where the package itself has no binary, PyPI one for each platform)")
+	flags.BoolVar(&f.prebuilt, "fetch-prebuilt", false, "also fetch what the installation of an npm package would download, over https from GitHub's releases and the package's registry, and look at it")
+	flags.StringSliceVar(&f.hosts, "fetch-host", nil, "a further `host` that --fetch-prebuilt may ask")
 	flags.BoolVar(&f.offline, "offline", false, "use no network: only files and what earlier scans fetched")
 	flags.StringVar(&f.now, "now", "", "the `time` of the report, as 2026-01-02T15:04:05Z, so that equal input gives equal bytes")
 	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
@@ -133,7 +136,7 @@ func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
 
 // read turns flags into a request, and refuses what they cannot mean.
 func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format, failOn finding.Severity, err error) {
-	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline}
+	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline, FetchPrebuilt: f.prebuilt, FetchHosts: f.hosts}
 	if req.Target, err = target.Parse(name); err != nil {
 		return req, format, failOn, usageError{err}
 	}

@@ -6,11 +6,15 @@ import (
 	"github.com/loupe-sec/loupe/internal/scanners/install"
 	"github.com/loupe-sec/loupe/internal/scanners/layout"
 	"github.com/loupe-sec/loupe/internal/scanners/native"
+	"github.com/loupe-sec/loupe/internal/scanners/sourcematch"
 )
 
 // Scanners is every scanner, in the order of the documentation.
 var Scanners = []*scan.Scanner{
 	native.Scanner,
 	install.Scanner,
+	install.Fetched,
 	layout.Scanner,
+	sourcematch.Sources,
+	sourcematch.Scanner,
 }

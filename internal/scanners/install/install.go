@@ -3,7 +3,8 @@
 // files that Python executes whenever it starts.
 //
 // It reads; nothing is run. Scripts are judged by their text, two levels deep
-// into what they load; what they download is resolved elsewhere.
+// into what they load. What they download is resolved to addresses
+// (formats/prebuilt) and made known.
 package install
 
 import (
@@ -11,6 +12,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
@@ -19,8 +21,9 @@ import (
 var Scanner = &scan.Scanner{
 	Name:    "install",
 	Doc:     "find what runs when a package is installed",
-	Version: 2,
+	Version: 3,
 	Rules:   rules.Area("install"),
+	Gives:   []scan.Fact{inventory.Downloads},
 	Wants:   func(f *scan.File) bool { return reader(f) != nil },
 	File: func(_ context.Context, p *scan.Pass, f *scan.File) error {
 		data, err := f.Data()
@@ -40,8 +43,8 @@ const maxManifest = 4 << 20
 func reader(f *scan.File) func(*scan.Pass, *scan.File, []byte) error {
 	name := path.Base(f.Path)
 	switch {
-	case f.Size > maxManifest:
-		return nil
+	case f.Size > maxManifest || f.Part.Origin == string(inventory.FromDownload):
+		return nil // no package manager looks for manifests in what was fetched
 	case name == "package.json" && isRoot(f):
 		return packageJSON
 	case name == "setup.py" && isRoot(f):

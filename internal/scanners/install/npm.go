@@ -17,18 +17,16 @@ import (
 )
 
 var (
-	npmScript     = rules.Get("install/npm-script")
-	npmBuild      = rules.Get("install/npm-build")
-	npmPrebuilt   = rules.Get("install/npm-prebuilt")
-	npmFetches    = rules.Get("install/npm-script-fetches")
-	npmHides      = rules.Get("install/npm-script-hides")
-	npmNotSaid    = rules.Get("install/npm-implicit-build")
-	lifecycle     = []string{"preinstall", "install", "postinstall"} // in the order in which npm runs them for a dependency
-	callsBuild    = regexp.MustCompile(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
-	callsGyp      = regexp.MustCompile(`gyp|prebuild|\bnapi\b|\bnpm (run|rebuild)\b`) // may end in node-gyp
-	callsPrebuilt = regexp.MustCompile(`\b(prebuild-install|node-pre-gyp\s+install|install-from-cache|install-artifact-from-github|pkg-prebuilds-verify|electron-rebuild|node-prebuild)\b`)
-	callsFetch    = regexp.MustCompile(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
-	callsHidden   = regexp.MustCompile(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
+	npmScript   = rules.Get("install/npm-script")
+	npmBuild    = rules.Get("install/npm-build")
+	npmFetches  = rules.Get("install/npm-script-fetches")
+	npmHides    = rules.Get("install/npm-script-hides")
+	npmNotSaid  = rules.Get("install/npm-implicit-build")
+	lifecycle   = []string{"preinstall", "install", "postinstall"} // in the order in which npm runs them for a dependency
+	callsBuild  = regexp.MustCompile(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp|pkg-prebuilds-verify)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
+	callsGyp    = regexp.MustCompile(`gyp|prebuild|\bnapi\b|\bnpm (run|rebuild)\b`) // may end in node-gyp
+	callsFetch  = regexp.MustCompile(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
+	callsHidden = regexp.MustCompile(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
 )
 
 // packageJSON reports the scripts that npm runs when a package is installed.
@@ -43,6 +41,9 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 	}
 	ran, builds := false, false
 	reading := newReading(p, f)
+	reading.manifest, reading.scripts = data, scripts
+	downloads := reading.downloads(data)
+	tools := toolStages(downloads, f.Path)
 	for _, stage := range lifecycle {
 		var script string
 		if raw, ok := scripts[stage]; ok && json.Unmarshal(raw, &script) != nil {
@@ -54,13 +55,22 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 		if stage != "postinstall" {
 			ran = true
 		}
-		p.Report(classify(script), finding.Finding{
-			Description: fmt.Sprintf("npm runs the script %q when the package is installed: %s", stage, finding.NewEvidence("script", script).Value),
-			Location:    finding.Location{Path: f.Path, Line: keyLine(data, "scripts", stage), Symbol: "scripts." + stage},
-			PURL:        f.Part.Label,
-			Evidence:    append([]finding.Evidence{finding.NewEvidence("script", script)}, scriptFiles(p, f, script)...),
-			Anchor:      stage,
-		})
+		line := keyLine(data, "scripts", stage)
+		for _, d := range downloads {
+			if d.Stage == stage {
+				reading.reportDownload(d, line)
+			}
+		}
+		// A call of a tool is told by what it fetches, unless there is worse to tell.
+		if kind := classify(script); kind == npmHides || kind == npmFetches || !slices.Contains(tools, stage) {
+			p.Report(kind, finding.Finding{
+				Description: fmt.Sprintf("npm runs the script %q when the package is installed: %s", stage, finding.NewEvidence("script", script).Value),
+				Location:    finding.Location{Path: f.Path, Line: line, Symbol: "scripts." + stage},
+				PURL:        f.Part.Label,
+				Evidence:    append([]finding.Evidence{finding.NewEvidence("script", script)}, scriptFiles(p, f, script)...),
+				Anchor:      stage,
+			})
+		}
 		reading.command(script, "scripts."+stage, scripts, 0)
 		builds = builds || callsGyp.MatchString(script)
 	}
@@ -89,8 +99,6 @@ func classify(script string) *rule.Rule {
 		return npmHides
 	case callsFetch.MatchString(script):
 		return npmFetches
-	case callsPrebuilt.MatchString(script):
-		return npmPrebuilt
 	case callsBuild.MatchString(script):
 		return npmBuild
 	}

@@ -59,6 +59,7 @@ func setupPy(p *scan.Pass, f *scan.File, data []byte) error {
 			reportAct(p, a, f.Path, f.Part.Label, code, "pip")
 		}
 	}
+	buildDownloads(p, f.Part.Label, f.Path, code)
 	description := "pip runs setup.py when it builds this source distribution."
 	evidence := []finding.Evidence{finding.NewEvidence("file", f.Path)}
 	if what != "" {
@@ -216,6 +217,9 @@ func backendEvidence(p *scan.Pass, f *scan.File, backend string, local bool) []f
 		found, _ := fs.Glob(p.FS, path.Join(dir, "*", name))
 		for _, at := range append([]string{path.Join(dir, name)}, found...) {
 			if hasFile(p, at) {
+				if data, err := fs.ReadFile(p.FS, at); err == nil && len(data) <= maxScript {
+					buildDownloads(p, f.Part.Label, at, python.code(data))
+				}
 				out = append(out, finding.NewEvidence("file", at))
 				break
 			}

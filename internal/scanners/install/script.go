@@ -1,6 +1,7 @@
 package install
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/rules"
@@ -212,6 +214,20 @@ type reading struct {
 	bytes int64
 	full  bool
 	gyp   bool // some script calls node-gyp
+
+	manifest []byte // package.json; nil if there is none
+	scripts  map[string]json.RawMessage
+	counted  bool // held is known
+	held     int  // add-ons for Node in the package
+}
+
+// script returns a script of package.json.
+func (r *reading) script(name string) string {
+	var s string
+	if json.Unmarshal(r.scripts[name], &s) != nil {
+		return ""
+	}
+	return s
 }
 
 func newReading(p *scan.Pass, f *scan.File) *reading {
@@ -258,6 +274,11 @@ func (r *reading) run(s step, by string, level int) {
 	code := l.code(data)
 	r.gyp = r.gyp || strings.Contains(code, "node-gyp")
 	for _, a := range acts(l, code) {
+		if a.rule == scriptDownloads {
+			d := r.scriptDownload(l, code, s.path, by)
+			reportScriptDownload(r.p, a, d, code, by)
+			continue
+		}
 		reportAct(r.p, a, s.path, r.purl, code, by)
 	}
 	if level < maxFollow {
@@ -321,14 +342,34 @@ func (r *reading) contains(name string) bool {
 
 // reportAct reports what a script does, with its line as evidence.
 func reportAct(p *scan.Pass, a act, file, purl, code, by string) {
+	p.Report(a.rule, actFinding(a, file, purl, code, by))
+}
+
+func actFinding(a act, file, purl, code, by string) finding.Finding {
 	shown := excerpt(code, a.at)
-	p.Report(a.rule, finding.Finding{
+	return finding.Finding{
 		Description: fmt.Sprintf("%s runs %s when the package is installed. %s", by, file, a.rule.Text),
 		Location:    finding.Location{Path: file, Line: 1 + strings.Count(code[:a.at], "\n")},
 		PURL:        purl,
 		Evidence:    []finding.Evidence{finding.NewEvidence("code", shown), finding.NewEvidence("file", file)},
 		Anchor:      finding.Digest(shown),
-	})
+	}
+}
+
+// reportScriptDownload reports a script that downloads, with the addresses that
+// stand in it.
+func reportScriptDownload(p *scan.Pass, a act, d *inventory.Download, code, by string) {
+	f := actFinding(a, d.Path, d.Part, code, by)
+	f.Severity = scriptSeverity(d)
+	text := a.rule.Text
+	if len(d.Assets) > 0 {
+		text = fmt.Sprintf("It can fetch %s%s. %s", printable(d.Assets[0].URL), others(len(d.Assets)-1), guard(d))
+		f.Evidence = append(f.Evidence, urlEvidence(d)...)
+	} else if d.Pin == inventory.PinnedScript {
+		text = guard(d)
+	}
+	f.Description = fmt.Sprintf("%s runs %s when the package is installed, which downloads. %s", by, d.Path, text)
+	p.Report(a.rule, f)
 }
 
 // excerpt returns the line around an offset, or what of a long line is near.

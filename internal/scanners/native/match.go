@@ -179,7 +179,11 @@ func (s *subject) matchImports(c *condition) []proof {
 		i := first[name]
 		e := finding.NewEvidence(sourceKinds[i.source], cmp.Or(i.shown, name))
 		e.From, e.Address = finding.Printable(i.library, finding.MaxEvidence), address(i.place)
-		out = append(out, proof{e, i.own})
+		uses := i.own
+		if len(uses) == 0 {
+			uses = s.program.climb(i.shared)
+		}
+		out = append(out, proof{e, uses})
 	}
 	return out
 }
@@ -188,14 +192,14 @@ func (s *subject) matchImports(c *condition) []proof {
 // must use it, as far as code can be read.
 func (s *subject) counts(c *condition, i *imported) bool {
 	switch {
-	case c.runtime || i.source != fromTable:
+	case c.runtime:
 		return true
-	case !s.program.reliable || i.place == 0:
+	case i.source != fromTable, !s.program.reliable, i.place == 0:
 		return !i.explained
-	case len(i.own) > 0:
-		return !i.explained
+	case len(i.own) > 0 && len(i.shared) > 0 && !i.wholly:
+		return true // the runtime's own use was recognised: the others are real
 	}
-	return s.loose && !i.used && !i.explained
+	return !i.explained && (i.used || s.loose)
 }
 
 // compare orders names by what is best shown: with a use, from the first
@@ -208,15 +212,29 @@ func (i *imported) compare(o *imported) int {
 func (s *subject) matchLiterals(c *condition, kind string) []proof {
 	var out []proof
 	for _, l := range c.literals {
-		if at := s.hits[l]; len(at) > 0 {
-			value := s.set.literals[l].bytes
-			if kind == "constant" {
-				value = fmt.Sprintf("%x", value)
-			}
-			out = append(out, s.at(finding.NewEvidence(kind, value), at[0]))
+		at := s.hits[l]
+		if len(at) == 0 {
+			continue
 		}
+		value := s.set.literals[l].bytes
+		if kind == "constant" {
+			value = fmt.Sprintf("%x", value)
+		}
+		out = append(out, s.used(finding.NewEvidence(kind, value), at))
 	}
 	return out
+}
+
+// used adds to evidence the first of its places that code refers to, or the
+// first of all.
+func (s *subject) used(e finding.Evidence, at []hit) proof {
+	first := s.at(e, at[0])
+	for _, h := range at {
+		if p := s.at(e, h); len(p.uses) > 0 {
+			return p
+		}
+	}
+	return first
 }
 
 // maxText is how many bytes around a literal a regular expression sees.
@@ -242,7 +260,7 @@ func (s *subject) at(e finding.Evidence, h hit) proof {
 		p.From = finding.Printable(sec.Name, finding.MaxEvidence)
 		if sec.Addr != 0 {
 			at := sec.Addr + h.offset - sec.Offset
-			p.Address, p.uses = address(at), s.program.usesOf(at)
+			p.Address, p.uses = address(at), s.program.usesOf(at, e.Kind == "constant")
 		}
 	}
 	return p
@@ -348,6 +366,7 @@ var facts = []fact{
 	{"large", func(s *subject) bool { return len(s.bin.Data) >= 96<<10 }},
 	{"broad", func(s *subject) bool { return s.bin.Functions.Count > 3000 }},
 	{"huge", func(s *subject) bool { return len(s.bin.Data) >= 48<<20 }},
+	{"needs-nothing", func(s *subject) bool { return len(s.bin.Libraries) == 0 }},
 	{"few-imports", func(s *subject) bool { return len(s.bin.Imports) < 12 }},
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
 }

@@ -199,6 +199,7 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 		Stripped:  b.Stripped,
 		Linkage:   string(b.Linkage),
 		Signed:    b.Signed,
+		Signature: signed(b.Image),
 		Language:  b.Language,
 		Toolchain: b.Toolchain,
 		BuildID:   b.BuildID,

@@ -46,6 +46,7 @@ type runtime struct {
 	name    string
 	when    condition
 	imports names
+	whole   bool // the binary is the runtime: all of its code is
 }
 
 // maxLiterals bounds the finder: beyond it, every other byte would be a
@@ -158,6 +159,7 @@ func (c *compiler) oneRuntime(data []byte) (runtime, error) {
 		Name    string
 		When    any
 		Imports []string
+		Whole   bool
 	}
 	if err := yaml.UnmarshalWithOptions(data, &r, yaml.Strict()); err != nil {
 		return runtime{}, err
@@ -169,7 +171,7 @@ func (c *compiler) oneRuntime(data []byte) (runtime, error) {
 	if r.Name == "" || len(r.Imports) == 0 {
 		return runtime{}, errors.New("a runtime needs a name and imports")
 	}
-	out := runtime{name: r.Name, when: when, imports: names{exact: map[string]bool{}}}
+	out := runtime{name: r.Name, when: when, whole: r.Whole, imports: names{exact: map[string]bool{}}}
 	for _, i := range r.Imports {
 		if strings.Contains(i, "*") {
 			out.imports.globs = append(out.imports.globs, i)

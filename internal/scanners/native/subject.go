@@ -41,7 +41,8 @@ const maxHits = 16
 
 func newSubject(set *ruleset, bin *native.Binary) *subject {
 	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: map[string]uint64{}}
-	s.imports = slices.Concat(s.program.imports(), s.program.kernel(), s.program.linked(set.asksFor))
+	table := s.program.imports()
+	s.imports = slices.Concat(table, s.program.lookups(table), s.program.kernel(), s.program.linked(set.asksFor))
 	for i := range s.imports {
 		s.importIndex[s.imports[i].name] = append(s.importIndex[s.imports[i].name], i)
 	}
@@ -148,15 +149,23 @@ func (s *subject) textAround(h hit) string {
 // themselves. All runtimes are recognised first: they do not see each other's
 // work.
 func (s *subject) explain() {
-	var found []names
+	var found []*runtime
 	for i := range s.set.runtimes {
 		if ok, _ := s.match(&s.set.runtimes[i].when); ok {
-			found = append(found, s.set.runtimes[i].imports)
+			found = append(found, &s.set.runtimes[i])
 		}
 	}
 	for i := range s.imports {
-		i := &s.imports[i]
-		i.explained = i.source == fromTable && slices.ContainsFunc(found, func(n names) bool { return n.match(i.name) })
+		imp := &s.imports[i]
+		if imp.source != fromTable && imp.source != fromKernel {
+			continue
+		}
+		for _, r := range found {
+			if r.imports.match(imp.name) {
+				imp.explained = true
+				imp.wholly = imp.wholly || r.whole
+			}
+		}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
+	"github.com/loupe-sec/loupe/internal/formats/native/known"
+	"github.com/loupe-sec/loupe/internal/formats/native/value"
 )
 
 // This file says what the code of a binary makes use of: which names from
@@ -35,23 +37,26 @@ type imported struct {
 	shown         string // instead of the name, if it goes by another there: "unlinkat"
 	source        source
 	explained     bool // a runtime of this binary takes it for itself
+	wholly        bool // and the binary is that runtime
 	place         uint64
-	used          bool // some code refers to it
-	own           []uint64
+	used          bool     // some code refers to it
+	own           []uint64 // uses in own code
+	shared        []uint64 // uses in known code of a library
 }
 
 // program is the code of a subject.
 type program struct {
 	*code.Code
 	bin      *native.Binary
-	library  []bool // by function: it belongs to a library
-	reliable bool   // references to imports are found as a rule, so that their absence means something
+	marks    []known.Mark // by function: the library that it belongs to
+	values   *value.Reader
+	byTo     []image.Pointer // p.Pointers by where they point, once asked for
+	reliable bool            // references to imports are found as a rule, so that their absence means something
 }
 
 func newProgram(b *native.Binary) *program {
-	p := &program{Code: code.Read(b.Image), bin: b}
-	p.library = make([]bool, len(p.Functions))
-	return p
+	c := code.Read(b.Image)
+	return &program{Code: c, bin: b, marks: known.Label(c, b.Language), values: value.New(c)}
 }
 
 // reliably is the share of the imported functions that code must be found to
@@ -70,6 +75,8 @@ func (p *program) imports() []imported {
 			one.used = true
 			if p.isOwn(r.Addr) {
 				one.own = append(one.own, r.Addr)
+			} else {
+				one.shared = append(one.shared, r.Addr)
 			}
 		}
 		if one.place != 0 && !imp.Data {
@@ -98,17 +105,31 @@ var sameAs = map[string]string{
 func (p *program) kernel() []imported {
 	var out []imported
 	index := map[string]int{}
-	for _, c := range p.Syscalls {
-		if c.Name == "" || !p.isOwn(c.Addr) {
-			continue
+	add := func(name string, at uint64) {
+		if name == "" || !p.isOwn(at) {
+			return
 		}
-		i, ok := index[c.Name]
+		i, ok := index[name]
 		if !ok {
 			i = len(out)
-			index[c.Name] = i
-			out = append(out, imported{name: cmp.Or(sameAs[c.Name], c.Name), shown: c.Name, source: fromKernel, used: true})
+			index[name] = i
+			out = append(out, imported{name: cmp.Or(sameAs[name], name), shown: name, source: fromKernel, used: true})
 		}
-		out[i].own = append(out[i].own, c.Addr)
+		out[i].own = append(out[i].own, at)
+	}
+	for i, c := range p.Syscalls {
+		if c.Number >= 0 {
+			add(c.Name, c.Addr)
+			continue
+		}
+		if i >= maxAsked {
+			break
+		}
+		for _, v := range p.values.ThroughNumber(c.Addr) {
+			if v.Kind == value.Const {
+				add(p.SyscallName(int(v.Const)), cmp.Or(v.From, c.Addr))
+			}
+		}
 	}
 	return out
 }
@@ -118,7 +139,7 @@ func (p *program) kernel() []imported {
 func (p *program) linked(wanted func(name string) bool) []imported {
 	var out []imported
 	for fn := range p.Functions {
-		if !p.library[fn] || p.Functions[fn].Name == "" {
+		if p.marks[fn].Library == "" || p.Functions[fn].Name == "" {
 			continue
 		}
 		name := strings.TrimPrefix(strings.TrimLeft(p.Functions[fn].Name, "_"), "libc_")
@@ -141,7 +162,7 @@ func (p *program) linked(wanted func(name string) bool) []imported {
 // isOwn reports whether the code at an address is not of a known library.
 func (p *program) isOwn(addr uint64) bool {
 	fn := p.Func(addr)
-	return fn < 0 || !p.library[fn]
+	return fn < 0 || p.marks[fn].Library == ""
 }
 
 // maxCallers is how many callers evidence names.
@@ -211,10 +232,29 @@ func (p *program) best(uses []uint64) uint64 {
 	return uses[0]
 }
 
+// maxBefore is how far before a find the text or table that holds it may begin,
+// in bytes: a table of constants goes on for pages.
+const maxBefore = 4200
+
 // usesOf returns the places in code that name the text or table which holds
-// addr, own code first.
-func (p *program) usesOf(addr uint64) []uint64 {
-	start := p.startOf(addr)
+// addr, own code first. A text begins behind the last zero before it; of a
+// table, and where texts do not end in zeros, what code names decides.
+func (p *program) usesOf(addr uint64, table bool) []uint64 {
+	start := p.startOf(addr, table)
+	if uses := p.naming(start, addr); len(uses) > 0 {
+		return uses
+	}
+	for _, at := range p.pointersTo(start, addr) { // a list of texts
+		if uses := p.naming(at-min(at, maxBefore), at); len(uses) > 0 {
+			return uses
+		}
+	}
+	return nil
+}
+
+// naming returns the places that name the last address up to addr that any
+// names, own code first.
+func (p *program) naming(start, addr uint64) []uint64 {
 	refs := p.DataRefs(start, addr+1)
 	if len(refs) == 0 {
 		return nil
@@ -236,22 +276,35 @@ func (p *program) usesOf(addr uint64) []uint64 {
 	return others
 }
 
-// maxBefore is how far before a find its text may begin, in bytes.
-const maxBefore = 1 << 10
-
-// startOf returns where the text that holds addr begins: behind the last zero
-// before it. Where texts do not end in zeros, what code names decides.
-func (p *program) startOf(addr uint64) uint64 {
+func (p *program) startOf(addr uint64, table bool) uint64 {
 	off, ok := p.bin.FileOffset(addr)
 	if !ok {
 		return addr
 	}
 	n := min(off, maxBefore)
-	before := p.bin.Data[off-n : off]
-	if i := bytes.LastIndexByte(before, 0); i >= 0 {
-		return addr - uint64(len(before)-i-1)
+	if before := p.bin.Data[off-n : off]; !table {
+		if i := bytes.LastIndexByte(before, 0); i >= 0 {
+			return addr - uint64(len(before)-i-1)
+		}
 	}
-	return addr - n
+	return addr - min(n, addr)
+}
+
+// maxPointers bounds the pointers to one text that are looked at.
+const maxPointers = 4
+
+// pointersTo returns where the addresses from lo up to hi stand in data.
+func (p *program) pointersTo(lo, hi uint64) []uint64 {
+	if p.byTo == nil {
+		p.byTo = slices.Clone(p.Pointers)
+		slices.SortFunc(p.byTo, func(a, b image.Pointer) int { return cmp.Or(cmp.Compare(a.To, b.To), cmp.Compare(a.At, b.At)) })
+	}
+	var out []uint64
+	i, _ := slices.BinarySearchFunc(p.byTo, lo, func(p image.Pointer, to uint64) int { return cmp.Compare(p.To, to) })
+	for ; i < len(p.byTo) && p.byTo[i].To <= hi && len(out) < maxPointers; i++ {
+		out = append(out, p.byTo[i].At)
+	}
+	return out
 }
 
 // callsOf returns where own code calls, jumps to or names the function at addr.
@@ -269,6 +322,49 @@ func (p *program) callsOf(addr uint64) []uint64 {
 	return out
 }
 
+// Limits of the way up from the code of a library to who calls it.
+const (
+	maxClimb   = 8 // calls
+	maxClimbed = 500
+)
+
+// climb returns where own code calls into a library from which these places are
+// reached; the places themselves if no such call is found. The standard
+// libraries of Rust and C++ are linked into a program with as much of them as
+// it needs.
+func (p *program) climb(uses []uint64) []uint64 {
+	seen := map[int]bool{}
+	var layer, out []int
+	var sites []uint64
+	for _, at := range uses {
+		if fn := p.Func(at); fn >= 0 && !seen[fn] {
+			seen[fn] = true
+			layer = append(layer, fn)
+		}
+	}
+	for step := 0; step < maxClimb && len(layer) > 0 && len(sites) == 0; step++ {
+		out = out[:0]
+		for _, fn := range layer {
+			for _, r := range p.Callers(fn) {
+				by := p.Func(r.Addr)
+				switch {
+				case by < 0 || seen[by] || len(seen) > maxClimbed:
+				case p.isOwn(r.Addr):
+					sites = append(sites, r.Addr)
+				default:
+					seen[by] = true
+					out = append(out, by)
+				}
+			}
+		}
+		layer = slices.Clone(out)
+	}
+	if len(sites) == 0 {
+		return uses
+	}
+	return sites
+}
+
 // maxAround bounds the functions that are looked at around one place.
 const maxAround = 2000
 
@@ -280,7 +376,7 @@ func (p *program) around(addr uint64, calls int) map[int]bool {
 	for ; calls > 0 && len(layer) > 0; calls-- {
 		var next []int
 		visit := func(fn int) {
-			if fn >= 0 && !seen[fn] && !p.library[fn] && len(seen) < maxAround {
+			if fn >= 0 && !seen[fn] && p.marks[fn].Library == "" && len(seen) < maxAround {
 				seen[fn] = true
 				next = append(next, fn)
 			}

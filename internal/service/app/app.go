@@ -47,9 +47,16 @@ type ScanRequest struct {
 	Platform string   // of a package's builds: all, host, none or names; empty for the default
 	Scanners []string // names; empty means all
 	Offline  bool
-	Now      time.Time // for the report; zero means the clock
-	Limits   scan.Limits
-	Event    func(scan.Event) // called from one goroutine at a time; may be nil
+
+	// FetchPrebuilt fetches what the installation of an npm package would
+	// fetch, from the hosts of GitHub's releases, the package's registry and
+	// FetchHosts.
+	FetchPrebuilt bool
+	FetchHosts    []string
+
+	Now    time.Time // for the report; zero means the clock
+	Limits scan.Limits
+	Event  func(scan.Event) // called from one goroutine at a time; may be nil
 }
 
 // Scan gets a target, runs the scanners over it, and puts what was found into
@@ -70,6 +77,9 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	if opened.Release != nil {
 		known = append(known, inventory.Releases.Given(opened.Release))
 	}
+	if len(opened.Fetched) > 0 {
+		known = append(known, inventory.Fetches.Given(opened.Fetched...))
+	}
 	res, err := scan.Run(ctx, all.Scanners, opened.Workspace, known, scan.Options{
 		Event: req.Event, Limits: req.Limits, Only: req.Scanners,
 	})
@@ -78,6 +88,8 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	}
 	out.Target, out.Release = opened.Target, opened.Release
 	out.Binaries = inventory.Binaries.Of(res)
+	inventory.Join(inventory.Downloads.Of(res), opened.Fetched)
+	inventory.JoinSources(out.Binaries, inventory.SourceMatches.Of(res))
 	out.Findings = enrich.Expect(purposes(opened.Release, res), out.Binaries, res.Findings)
 	out.Notes = finding.ArrangeNotes(append(res.Notes, opened.Notes...))
 	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
@@ -103,6 +115,12 @@ func CheckScan(req ScanRequest) error {
 	if _, err := scan.Choose(all.Scanners, req.Scanners); err != nil {
 		return err
 	}
+	if len(req.FetchHosts) > 0 && !req.FetchPrebuilt {
+		return fault.New(fault.Invalid, "hosts are named to fetch from, but nothing is to be fetched").Try("add --fetch-prebuilt")
+	}
+	if req.FetchPrebuilt && (req.Target.Kind != target.Package || req.Target.Ecosystem != target.NPM) {
+		return fault.New(fault.Invalid, "%s is no npm package, and only for those is it known what the installation fetches", req.Target.Short()).Try("leave out --fetch-prebuilt")
+	}
 	if req.Target.Kind != target.Package {
 		return nil
 	}
@@ -111,9 +129,9 @@ func CheckScan(req ScanRequest) error {
 
 // open gets the target, and tells watchers how far that is.
 func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error) {
-	var cache string
+	var cache, records string
 	if a.opt.DataDir != "" {
-		cache = filepath.Join(a.opt.DataDir, "cache")
+		cache, records = filepath.Join(a.opt.DataDir, "cache"), filepath.Join(a.opt.DataDir, "prebuilt")
 	}
 	return source.Open(ctx, source.Request{
 		Target:     req.Target,
@@ -121,6 +139,7 @@ func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error)
 		Egress:     egress.New(egress.Options{Version: a.opt.Version, AllowPrivate: a.opt.AllowPrivate, Offline: req.Offline}),
 		CacheDir:   cache,
 		ProjectDir: a.opt.ProjectDir,
+		Prebuilt:   source.Prebuilt{Fetch: req.FetchPrebuilt, Hosts: req.FetchHosts, Records: records, Now: req.Now},
 		Progress: func(done, total int64, what string) {
 			if req.Event != nil {
 				req.Event(scan.Event{Progress: &scan.Progress{Phase: scan.Acquire, What: what, Done: done, Total: max(total, 0)}})

@@ -51,6 +51,7 @@ type Code struct {
 	Syscalls  []Syscall        // by Addr
 	Pointers  []image.Pointer  // by At: tables of functions, vtables, …
 	Read      bool             // false: the instructions of this machine are not read, so absence says nothing
+	Partial   bool             // a limit was met: some of the code was not read, or some of what it says is left out
 
 	callers  callers
 	byTarget []Ref   // data references, by Target

@@ -43,6 +43,8 @@ func Parse(data []byte) (*image.Image, error) {
 	f.readVersions()
 	f.readSymbols()
 	f.joinSlots()
+	f.sortPointers()
+	f.listInitializers()
 	f.findStubs()
 	f.findFunctions()
 	f.readNotes()
@@ -58,15 +60,16 @@ type file struct {
 	m    *image.Image
 	data []byte
 	header
-	progs []prog
-	sects []sect
-	code  ranges // addresses of instructions
+	progs  []prog
+	sects  []sect
+	code   ranges // addresses of instructions
+	mapped ranges // all addresses of segments
 
 	debugOnly bool // the file was split off, its code is elsewhere
 	opd       span // function descriptors of 64-bit PowerPC
 
 	dynamic  dynamic
-	relative map[uint64]uint64 // what RELATIVE relocations put where, within tables of code pointers
+	relative map[uint64]uint64 // what RELATIVE relocations put where, within function descriptors
 	rebased  []uint64          // where RELATIVE relocations apply, 32-bit ARM only
 	slots    []slot            // pointers that the loader fills with the address of a symbol
 	needs    map[uint16]need   // needed symbol versions, by version index

@@ -101,13 +101,8 @@ func (f *file) startFunctions() []image.Function {
 	for _, t := range []struct{ at, size uint64 }{
 		{tagPreinit, tagPreinitSz}, {tagInitArray, tagInitArraySz}, {tagFiniArray, tagFiniArraySz},
 	} {
-		b := f.table(t.at, t.size)
-		for i := 0; i+f.size() <= len(b) && d[t.size] != 0; i += f.size() {
-			to, ok := f.relative[d[t.at]+uint64(i)]
-			if !ok {
-				to = f.word(b[i:])
-			}
-			add(to)
+		if d[t.size] != 0 {
+			f.eachPointer(d[t.at], f.table(t.at, t.size), add)
 		}
 	}
 	return list

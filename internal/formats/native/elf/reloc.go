@@ -11,9 +11,10 @@ import (
 
 // A slot is a pointer that the loader fills with the address of a symbol.
 type slot struct {
-	addr uint64
-	sym  uint32 // index in the dynamic symbol table
-	kind slotKind
+	addr   uint64
+	addend int64
+	sym    uint32 // index in the dynamic symbol table
+	kind   slotKind
 }
 
 // A slotKind says what a slot is for, the best for calls first.
@@ -75,16 +76,25 @@ type relocation struct {
 // readRelocations goes once over the tables of the loader (gABI, "Relocation").
 func (f *file) readRelocations() {
 	f.relative = map[uint64]uint64{}
-	pointers := f.codePointers()
+	if f.machine == machinePPC64 && f.big {
+		f.opd = f.descriptors()
+	}
 	k := f.relocationKinds()
 	got := f.sectionNamed(".got")
 	rebase := f.machine == machineARM
+	for _, s := range f.m.Segments {
+		f.mapped = append(f.mapped, span{s.Addr, s.Addr + min(max(s.Size, s.FileSize), -s.Addr-1)})
+	}
+	f.mapped = f.mapped.merge()
 	visit := func(r relocation) {
 		if r.sym == 0 {
+			if r.typ != 0 && (r.typ == k.relative || r.typ == k.indirect || f.isMIPS() && r.typ == k.pointer) {
+				f.pointRelative(r)
+			}
 			if rebase && r.typ == k.relative && len(f.rebased) < maxSlots {
 				f.rebased = append(f.rebased, r.addr)
 			}
-			if r.explicit && (r.typ == k.relative || r.typ == k.indirect) && pointers.has(r.addr) {
+			if r.explicit && r.typ == k.relative && r.addr >= f.opd.lo && r.addr < f.opd.hi {
 				f.relative[r.addr] = f.address(uint64(r.addend))
 			}
 			return
@@ -95,46 +105,36 @@ func (f *file) readRelocations() {
 		}
 		switch r.typ {
 		case k.jump:
-			f.slots = append(f.slots, slot{r.addr, r.sym, jumpSlot})
+			f.slots = append(f.slots, slot{r.addr, r.addend, r.sym, jumpSlot})
 		case k.global:
-			f.slots = append(f.slots, slot{r.addr, r.sym, globalSlot})
+			f.slots = append(f.slots, slot{r.addr, r.addend, r.sym, globalSlot})
 		case k.pointer:
 			kind := pointerSlot
+			if b := f.m.At(r.addr); !r.explicit && len(b) >= f.size() {
+				r.addend = f.signed(f.word(b))
+			}
 			if got != nil && r.addr-got.addr < got.size {
 				kind = globalSlot
 			}
-			f.slots = append(f.slots, slot{r.addr, r.sym, kind})
+			f.slots = append(f.slots, slot{r.addr, r.addend, r.sym, kind})
 		}
 	}
 	for _, t := range []struct{ at, size uint64 }{{tagRela, tagRelaSz}, {tagRel, tagRelSz}, {tagJmpRel, tagPltRelSz}} {
 		explicit := t.at == tagRela || t.at == tagJmpRel && f.dynamic.values[tagPltRel] == tagRela
 		f.eachRelocation(f.table(t.at, t.size), explicit, visit)
 	}
-	f.eachPacked(f.table(tagAndroidRel, tagAndroidRelSz), visit)
-	f.eachPacked(f.table(tagAndroidRela, tagAndroidRelaSz), visit)
-	if rebase {
-		f.eachRelative(f.table(tagRelr, tagRelrSz), visit)
-		f.eachRelative(f.table(tagAndroidRelr, tagAndroidRelrSz), visit)
-	}
-	f.globalMIPS()
-}
-
-// codePointers are the places where relocations put addresses of functions
-// that are found through them.
-func (f *file) codePointers() ranges {
-	var r ranges
-	for _, t := range []struct{ at, size uint64 }{
-		{tagInitArray, tagInitArraySz}, {tagFiniArray, tagFiniArraySz}, {tagPreinit, tagPreinitSz},
-	} {
-		if lo, ok := f.dynamic.values[t.at]; ok {
-			r = append(r, span{lo, lo + min(f.dynamic.values[t.size], -lo-1)})
+	f.eachPacked(f.table(tagAndroidRel, tagAndroidRelSz), false, visit)
+	f.eachPacked(f.table(tagAndroidRela, tagAndroidRelaSz), true, visit)
+	f.eachRelative(f.table(tagRelr, tagRelrSz), visit)
+	f.eachRelative(f.table(tagAndroidRelr, tagAndroidRelrSz), visit)
+	if !f.dynamic.present && f.typ != typeRel { // a static executable applies its own, which choose between variants of functions
+		for i := range f.sects {
+			if s := &f.sects[i]; s.flags&flagAlloc != 0 && (s.typ == sectRela || s.typ == sectRel) {
+				f.eachRelocation(f.sectionBytes(s), s.typ == sectRela, visit)
+			}
 		}
 	}
-	if f.machine == machinePPC64 && f.big {
-		f.opd = f.descriptors()
-		r = append(r, f.opd)
-	}
-	return r.merge()
+	f.globalMIPS()
 }
 
 // eachRelocation reads Rel or Rela entries.
@@ -147,7 +147,7 @@ func (f *file) eachRelocation(b []byte, explicit bool, visit func(relocation)) {
 	for ; len(b) >= size; b = b[size:] {
 		r := relocation{addr: f.word(b), explicit: explicit}
 		r.typ, r.sym = f.relocationInfo(f.word(b[word:]))
-		if explicit && r.sym == 0 {
+		if explicit {
 			r.addend = f.signed(f.word(b[2*word:]))
 		}
 		visit(r)
@@ -206,7 +206,7 @@ func (f *file) eachRelative(b []byte, visit func(relocation)) {
 // eachPacked reads Android's packed relocations: signed LEB128 numbers in
 // groups of entries that have offset distance, info or addend in common
 // (Bionic, "Android changes for NDK developers": relocation packing).
-func (f *file) eachPacked(b []byte, visit func(relocation)) {
+func (f *file) eachPacked(b []byte, explicit bool, visit func(relocation)) {
 	if len(b) == 0 {
 		return
 	}
@@ -223,7 +223,7 @@ func (f *file) eachPacked(b []byte, visit func(relocation)) {
 	c := f.cursor(b).Skip(4)
 	// Entries may take no bytes at all, but each fills a pointer of its own.
 	left := min(c.Sleb(), int64(len(f.data)/f.size()))
-	r := relocation{addr: uint64(c.Sleb()), explicit: true}
+	r := relocation{addr: uint64(c.Sleb()), explicit: explicit}
 	for left > 0 && c.Err() == nil {
 		count, flags := c.Sleb(), c.Sleb()
 		if count <= 0 {
@@ -275,13 +275,13 @@ func (f *file) globalMIPS() {
 	at := got + d[tagMIPSLocalGot]*uint64(f.size())
 	room := uint64(len(f.m.At(at)) / f.size())
 	for i := first; i < count && i-first < room; i++ {
-		f.slots = append(f.slots, slot{at + (i-first)*uint64(f.size()), uint32(i), globalSlot})
+		f.slots = append(f.slots, slot{addr: at + (i-first)*uint64(f.size()), sym: uint32(i), kind: globalSlot})
 	}
 }
 
 const (
 	maxSlots     = 1 << 21 // of a file
-	maxMoreSlots = 8       // of an import
+	maxMoreSlots = 1 << 16 // of an import
 )
 
 // joinSlots gives imports their slots, and exports those through which the file
@@ -297,7 +297,7 @@ func (f *file) joinSlots() {
 		case out != nil:
 		case in.Slot == 0:
 			in.Slot = s.addr
-		case in.Slot != s.addr && s.kind != pointerSlot && len(in.MoreSlots) < maxMoreSlots:
+		case in.Slot != s.addr && len(in.MoreSlots) < maxMoreSlots:
 			in.MoreSlots = append(in.MoreSlots, s.addr)
 		}
 	}

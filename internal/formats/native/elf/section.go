@@ -7,16 +7,20 @@ import (
 
 // Section types and flags (gABI, "Sections").
 const (
-	sectNull        = 0
-	sectSymtab      = 2
-	sectDynamic     = 6
-	sectNote        = 7
-	sectNobits      = 8
-	sectDynsym      = 11
-	sectSymtabShndx = 18
-	sectARMExidx    = 0x70000001
-	sectVerneed     = 0x6ffffffe
-	sectVersym      = 0x6fffffff
+	sectNull         = 0
+	sectSymtab       = 2
+	sectRela         = 4
+	sectDynamic      = 6
+	sectNote         = 7
+	sectNobits       = 8
+	sectRel          = 9
+	sectDynsym       = 11
+	sectInitArray    = 14
+	sectPreinitArray = 16
+	sectSymtabShndx  = 18
+	sectARMExidx     = 0x70000001
+	sectVerneed      = 0x6ffffffe
+	sectVersym       = 0x6fffffff
 
 	flagWrite   = 1
 	flagAlloc   = 2

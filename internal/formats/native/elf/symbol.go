@@ -118,6 +118,7 @@ func (f *file) readSymbols() {
 	f.m.Symbols = slices.Grow(f.m.Symbols, min(maxSymbols, (len(dynamic.bytes)+len(full.bytes))/int(f.symbolSize())/2))
 	f.outer = make([]int32, min(maxSymbols, uint64(len(linking.bytes))/f.symbolSize()))
 	f.each(linking, func(i uint32, s *symbol) { f.link(linking, i, s) })
+	f.pointSymbols(linking)
 	for _, t := range []symtab{dynamic, full} {
 		f.each(t, func(i uint32, s *symbol) { f.define(t, i, s) })
 	}
@@ -174,12 +175,37 @@ func (f *file) define(t symtab, i uint32, s *symbol) {
 		return
 	}
 	name, _ := t.names.at(uint64(s.nameOff))
+	if f.machine == machineARM {
+		f.mode(s, name, addr, code)
+	}
 	if name == "" || s.typ() == symNotype && !telling(name) {
 		return
 	}
 	f.m.Symbols = append(f.m.Symbols, image.Symbol{
 		Name: name, Addr: addr, Size: s.size, Func: code, Weak: s.bind() == bindWeak,
 	})
+}
+
+// mode records what a symbol says of the instructions at its address: mapping
+// symbols by their names, functions by bit 0 of their values (AAELF32, "Mapping
+// symbols", "Symbol Values").
+func (f *file) mode(s *symbol, name string, addr uint64, code bool) {
+	m := image.Mode{Addr: addr}
+	switch {
+	case code:
+		m.Start, m.Thumb = true, s.value&1 != 0 || s.typ() == symThumbFunc
+	case s.typ() != symNotype || telling(name) || len(name) < 2 || name[0] != '$':
+		return
+	case name[1] == 't':
+		m.Thumb = true
+	case name[1] == 'd':
+		m.Data = true
+	case name[1] != 'a':
+		return
+	}
+	if f.code.has(addr) {
+		f.m.Modes = append(f.m.Modes, m)
+	}
 }
 
 // telling reports whether an untyped symbol names something: mapping symbols

@@ -95,6 +95,7 @@ type Image struct {
 	Symbols []Symbol // defined symbols of every table, by address then name
 
 	Functions Functions
+	Modes     []Mode    // of 32-bit ARM alone, by Addr
 	Pointers  []Pointer // words of data that hold an address of the image itself, by At
 
 	Stripped bool    // no symbol table beyond what dynamic linking needs
@@ -197,6 +198,14 @@ type Symbol struct {
 	Size uint64 // 0 if unknown
 	Func bool
 	Weak bool
+}
+
+// A Mode says how 32-bit ARM bytes are to be read, from an address on.
+type Mode struct {
+	Addr  uint64
+	Thumb bool // T32 instructions, not A32
+	Data  bool // no instructions, although it stands among them
+	Start bool // it is the start of a function, and says nothing of what follows that
 }
 
 // A Pointer is a word of data that holds, once the binary is loaded, an address
@@ -303,6 +312,10 @@ func (m *Image) Finish() {
 	})
 	slices.Sort(m.Versions)
 	m.Versions = slices.Compact(m.Versions)
+	if len(m.Modes) > 0 {
+		slices.SortStableFunc(m.Modes, func(a, b Mode) int { return cmp.Compare(a.Addr, b.Addr) })
+		m.Modes = slices.Compact(m.Modes)
+	}
 }
 
 // ImportNames returns the names of all imports, sorted, without repeats.

@@ -26,17 +26,20 @@ type chainFormat struct {
 	nextBits uint
 	bind     uint // the bit that says whether it binds
 	ordinal  uint // bits, from the lowest, of the import's number
+	target   uint // bits, from the lowest, of the address of a pointer that does not bind
+	fromBase bool // that counts from the load address
+	signed   bool // the highest bit says whether the pointer is to be signed (authenticated)
 }
 
 var chainFormats = map[uint16]chainFormat{
-	chainARM64E:           {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 16},
-	chain64:               {size: 8, stride: 4, next: 51, nextBits: 12, bind: 63, ordinal: 24},
-	chain32:               {size: 4, stride: 4, next: 26, nextBits: 5, bind: 31, ordinal: 20},
-	chain64Offset:         {size: 8, stride: 4, next: 51, nextBits: 12, bind: 63, ordinal: 24},
-	chainARM64EKernel:     {size: 8, stride: 4, next: 51, nextBits: 11, bind: 62, ordinal: 16},
-	chainARM64EUserland:   {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 16},
-	chainARM64EFirmware:   {size: 8, stride: 4, next: 51, nextBits: 11, bind: 62, ordinal: 16},
-	chainARM64EUserland24: {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 24},
+	chainARM64E:           {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 16, target: 43, signed: true},
+	chain64:               {size: 8, stride: 4, next: 51, nextBits: 12, bind: 63, ordinal: 24, target: 36},
+	chain32:               {size: 4, stride: 4, next: 26, nextBits: 5, bind: 31, ordinal: 20, target: 26},
+	chain64Offset:         {size: 8, stride: 4, next: 51, nextBits: 12, bind: 63, ordinal: 24, target: 36, fromBase: true},
+	chainARM64EKernel:     {size: 8, stride: 4, next: 51, nextBits: 11, bind: 62, ordinal: 16, target: 43, fromBase: true, signed: true},
+	chainARM64EUserland:   {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 16, target: 43, fromBase: true, signed: true},
+	chainARM64EFirmware:   {size: 8, stride: 4, next: 51, nextBits: 11, bind: 62, ordinal: 16, target: 43, signed: true},
+	chainARM64EUserland24: {size: 8, stride: 8, next: 51, nextBits: 11, bind: 62, ordinal: 24, target: 43, fromBase: true, signed: true},
 }
 
 // rebaseOnly are the formats of kernels and of the shared cache, in which no
@@ -232,6 +235,8 @@ func (w *walker) chain(seg *image.Segment, off, end uint64) {
 			if n < uint64(len(w.places)) && w.places[n] >= 0 {
 				w.m.bind(w.places[n], seg.Addr+off)
 			}
+		} else {
+			w.f.point(seg.Addr+off, w.rebased(v))
 		}
 		next := v >> w.format.next & (1<<w.format.nextBits - 1)
 		if next == 0 {

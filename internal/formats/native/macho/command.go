@@ -20,8 +20,10 @@ const (
 	lcIDDylib        = 0xd
 	lcLoadDylinker   = 0xe
 	lcIDDylinker     = 0xf
+	lcRoutines       = 0x11
 	lcLoadWeakDylib  = 0x18 | lcReqDyld
 	lcSegment64      = 0x19
+	lcRoutines64     = 0x1a
 	lcUUID           = 0x1b
 	lcRpath          = 0x1c | lcReqDyld
 	lcCodeSignature  = 0x1d
@@ -77,7 +79,10 @@ type file struct {
 	names                *names   // of the string table
 	indirect             []byte   // indirect symbol table: 32-bit indexes of symbols
 	bind, weakBind, lazy []byte   // opcodes of LC_DYLD_INFO
-	trie                 []byte   // of exported names
+	rebase               []byte
+	routines             []uint64 // initialisers that load commands name
+	mapped               extents
+	trie                 []byte // of exported names
 	hasTrie              bool
 	chains               []byte // LC_DYLD_CHAINED_FIXUPS
 	functionStarts       []byte
@@ -132,6 +137,7 @@ func parseThin(data []byte, offset int64) (*image.Image, error) {
 	} else {
 		f.readExports()
 		f.readImports()
+		f.readInitializers()
 		f.readFunctions()
 	}
 	f.Finish()
@@ -202,6 +208,8 @@ func (f *file) command(cmd uint32, b []byte) {
 		f.entryOffset, f.hasMain = c.U64(), true
 	case lcUnixThread:
 		f.thread(c)
+	case lcRoutines, lcRoutines64:
+		f.routines = append(f.routines, c.Word(cmd == lcRoutines64))
 	case lcDyldInfo, lcDyldInfoOnly:
 		f.dyldInfo(c)
 	case lcChainedFixups:
@@ -282,7 +290,7 @@ func (f *file) linkedit(what string, c *cursor.Cursor) []byte {
 
 // dyldInfo reads the rest of struct dyld_info_command.
 func (f *file) dyldInfo(c *cursor.Cursor) {
-	f.linkedit("rebase opcodes", c)
+	f.rebase = f.linkedit("rebase opcodes", c)
 	f.bind = f.linkedit("bind opcodes", c)
 	f.weakBind = f.linkedit("weak bind opcodes", c)
 	f.lazy = f.linkedit("lazy bind opcodes", c)

@@ -60,6 +60,7 @@ func (f *file) readFunctionStarts() []uint64 {
 		addr += delta
 		if f.cpu == cpuARM {
 			starts = append(starts, addr&^1)
+			f.Modes = append(f.Modes, image.Mode{Addr: addr &^ 1, Thumb: addr&1 != 0, Start: true})
 		} else {
 			starts = append(starts, addr)
 		}
@@ -147,6 +148,9 @@ func (f *file) symbolStarts() []uint64 {
 			inside[s.value] = true
 		default:
 			starts = append(starts, s.value)
+			if f.cpu == cpuARM {
+				f.Modes = append(f.Modes, image.Mode{Addr: s.value, Thumb: s.desc&nThumb != 0, Start: true})
+			}
 		}
 	}
 	for i := range f.Exports {

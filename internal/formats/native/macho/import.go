@@ -1,6 +1,7 @@
 package macho
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -126,12 +127,14 @@ func (f *file) readImports() {
 		}
 		return false
 	})
+	f.mapped = f.extents()
 	byIndex := f.undefined(m)
 	f.indirectSymbols(m, byIndex)
 	if f.chains != nil {
 		f.chainedFixups(m)
 	}
 	f.bindOpcodes(m)
+	f.rebaseOpcodes()
 	if len(m.list) == maxImports {
 		f.Notef("more than %d imports; the rest is not read", maxImports)
 	}
@@ -140,6 +143,8 @@ func (f *file) readImports() {
 	}
 
 	own := f.ownNames(m)
+	f.ownPointers(m, own)
+	f.finishPointers()
 	f.Imports = make([]image.Import, 0, len(m.list))
 	for i := range m.list {
 		if e := &m.list[i]; e.name != "" && !own[e.name] {
@@ -251,6 +256,10 @@ func (f *file) indirectSymbols(m *imports, byIndex map[uint32]int32) {
 			left--
 			v := order.Uint32(f.indirect[4*n:])
 			place, ok := byIndex[v]
+			if s := f.symbolAt(v); !ok && s != nil && s.defined() && s.kind&nExt != 0 && s.name != "" {
+				place = m.get(s.name)
+				ok = place >= 0
+			}
 			if v&(indirectLocal|indirectAbsolute) != 0 || !ok {
 				continue
 			}
@@ -261,6 +270,15 @@ func (f *file) indirectSymbols(m *imports, byIndex map[uint32]int32) {
 			}
 		}
 	}
+}
+
+// symbolAt returns the symbol of an index in the symbol table, or nil.
+func (f *file) symbolAt(index uint32) *symbol {
+	i, ok := slices.BinarySearchFunc(f.symbols, index, func(s symbol, index uint32) int { return cmp.Compare(s.index, index) })
+	if !ok {
+		return nil
+	}
+	return &f.symbols[i]
 }
 
 // ownNames returns those of the bound names that the file defines itself and

@@ -17,10 +17,12 @@ const (
 	sectionPointers     = 0x6 // S_NON_LAZY_SYMBOL_POINTERS
 	sectionLazy         = 0x7
 	sectionStubs        = 0x8
+	sectionInit         = 0x9 // S_MOD_INIT_FUNC_POINTERS
 	sectionHugeZeroFill = 0xc
 	sectionLazyDylib    = 0x10
 	sectionThreadZero   = 0x12
 	sectionThreadPtrs   = 0x14
+	sectionInitOffsets  = 0x16 // S_INIT_FUNC_OFFSETS
 
 	attrCode     = 0x8000_0000 // S_ATTR_PURE_INSTRUCTIONS
 	attrSomeCode = 0x400       // S_ATTR_SOME_INSTRUCTIONS

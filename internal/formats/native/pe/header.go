@@ -255,6 +255,9 @@ func (f *file) sections(at, count uint64, opt optional) {
 	})
 	slices.SortStableFunc(f.m.Segments, func(a, b image.Segment) int { return cmp.Compare(a.Addr, b.Addr) })
 	f.code = codeSpans(f.m.Sections)
+	if f.m.Arch == image.ARM { // Windows has T32 instructions alone
+		f.m.Modes = []image.Mode{{Addr: f.m.Base, Thumb: true}}
+	}
 }
 
 func sectionAccess(flags uint32) image.Access {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -340,7 +339,10 @@ func (f *file) markPointers(areas []*area, operands []uint64) {
 			}
 		}
 	}
-	if f.relocated(mark) {
+	if f.relocated {
+		for _, p := range f.m.Pointers {
+			mark(p.To)
+		}
 		return
 	}
 	for _, addr := range operands {
@@ -357,38 +359,4 @@ func (f *file) markPointers(areas []*area, operands []uint64) {
 			mark(f.pointer(b))
 		}
 	}
-}
-
-// relocated calls with each pointer that has a base relocation ("The .reloc
-// Section") and says whether there was one.
-func (f *file) relocated(with func(uint64)) bool {
-	const absolute32, absolute64 = 3, 10
-	dir := f.dirs[dirReloc]
-	if dir.rva == 0 {
-		return false
-	}
-	any := false
-	for b := f.table(dir.rva, dir.size); len(b) >= 8; {
-		base, size := uint64(le32(b)), uint64(le32(b[4:]))
-		if size < 8 {
-			break
-		}
-		size = min(size, uint64(len(b)))
-		entries := b[8:size]
-		b = b[size:]
-		target := f.at(base)
-		for ; len(entries) >= 2; entries = entries[2:] {
-			e := le16(entries)
-			kind, off := e>>12, uint64(e&0xfff)
-			if kind != absolute32 && kind != absolute64 {
-				continue
-			}
-			any = true
-			c := cursor.New(target, false).Skip(off)
-			if v := c.Word(kind == absolute64); c.Err() == nil {
-				with(v)
-			}
-		}
-	}
-	return any
 }

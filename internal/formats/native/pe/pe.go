@@ -65,6 +65,8 @@ func Parse(data []byte) (*image.Image, error) {
 	f.clr()
 	f.versionInfo()
 	f.certificate()
+	f.pointers()
+	f.initializers()
 	f.functions()
 
 	f.m.Linkage = image.Static
@@ -110,6 +112,8 @@ type file struct {
 	symtab  image.Range // COFF symbols with their strings
 	text    int         // bytes of names that may still be read, so that names that overlap cannot multiply the file
 	managed *clrHeader
+
+	relocated bool // there is at least one base relocation of a pointer
 }
 
 // A directory is an entry of the optional header's data directories.

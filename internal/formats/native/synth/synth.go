@@ -61,6 +61,7 @@ type Description struct {
 	Interp   string    `yaml:"interp"`   // ELF interpreter or Mach-O dynamic linker; executables have a default
 	Comment  []string  `yaml:"comment"`  // ELF .comment, Wasm producers; among the strings for the others
 	Signed   bool      `yaml:"signed"`   // ad-hoc Mach-O signature with right hashes; PE certificate table without a signer
+	Signer   Signer    `yaml:"signer"`   // who signs it, and what is wrong with that
 	Overlay  Content   `yaml:"overlay"`  // bytes behind the end of the image (for a signed PE in front of the certificate)
 
 	Go   []string `yaml:"go"`   // names of Go functions, described by a .gopclntab of Go 1.20; ELF only
@@ -144,6 +145,9 @@ type Code []Definition
 
 // Build makes the binary. The result of equal descriptions is equal.
 func Build(d Description) ([]byte, error) {
+	if d.Signer.Name != "" && d.Format == "macho" {
+		d.Signed = true // makes room
+	}
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -163,6 +167,9 @@ func Build(d Description) ([]byte, error) {
 			data, err = buildMachO(p)
 		case "wasm":
 			data, err = buildWasm(p)
+		}
+		if err == nil {
+			data, err = d.Signer.sign(d.Format, arch, data)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Format, err)
@@ -278,7 +285,7 @@ func (d *Description) check() error {
 		refuse(e.Ordinal != 0, "export ordinal", "elf", "macho", "wasm")
 		refuse(e.Forward != "", "forwarded export", "elf", "macho", "wasm")
 	}
-	return errors.Join(append(errs, d.checkNames(), d.checkSize())...)
+	return errors.Join(append(errs, d.Signer.check(d.Format), d.checkNames(), d.checkSize())...)
 }
 
 // checkNames refuses names that no string table could hold.

@@ -1,0 +1,277 @@
+package code
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// absolute finds operands of 32 bits that are addresses: those of code that is
+// linked for a fixed place, or, in position-independent code of x86, distances
+// from the global offset table, which a register holds.
+type absolute struct {
+	*x86
+	lo, hi uint32 // what an operand may be: from lo up to hi
+	based  bool   // operands are relative to a register that holds base
+	base   uint32
+	held   [8]uint64 // by register: where it was last set to base
+	next   int       // of x86.sets, the first that is not in held
+
+	// Words of equal bytes, to look at eight operands at a time.
+	same  uint64 // the bits of the highest byte that all operands have in common
+	high  uint64 // what they are
+	third uint64 // if the highest byte is 0: bits of the one below of which one is set
+}
+
+// A set is where code puts the address of the global offset table in a register.
+type set struct {
+	addr uint64
+	reg  uint8
+}
+
+// newAbsolute returns nil if the code has no such operands.
+func (s *x86) newAbsolute() *absolute {
+	mem := &s.targets.memory
+	a := &absolute{x86: s}
+	switch {
+	case mem.hi == 0 || mem.lo >= 1<<32 || s.wide && mem.hi > 1<<31:
+		return nil
+	case mem.lo >= 0x1000:
+	case s.wide || s.c.Image.Format != image.ELF:
+		return nil
+	default:
+		base, ok := s.findBase()
+		if !ok {
+			return nil
+		}
+		a.base, a.based = base, true
+	}
+	a.lo, a.hi = uint32(mem.lo), uint32(min(mem.hi, 1<<32)-1)
+	a.findWords()
+	return a
+}
+
+// findWords sets same, high and third.
+func (a *absolute) findWords() {
+	const ff = 0xff
+	if a.based { // a distance of either sign
+		same := uint64(0xfe)
+		for n := max(a.base-a.lo, a.hi-a.base) >> 24; n > 0; n >>= 1 {
+			same = same << 1 & ff
+		}
+		a.same = same * ones
+		return
+	}
+	lo, hi := uint64(a.lo>>24), uint64(a.hi>>24)
+	same := uint64(ff) << bits.Len64(lo^hi) & ff
+	a.same, a.high = same*ones, lo&same*ones
+	a.third = ff * ones
+	if third := uint64(a.lo >> 16 & ff); lo == 0 && third > 0 {
+		a.third = ff << (bits.Len64(third) - 1) & ff * ones
+	}
+}
+
+// scan looks at operands from lo up to before hi.
+func (a *absolute) scan(lo, hi int) {
+	code := a.code
+	i := max(lo, 2)
+	for ; i < hi && i+11 <= len(code); i += 8 {
+		b := code[i-1 : i+11 : i+11]
+		highest := binary.LittleEndian.Uint64(b[4:])
+		var found uint64
+		if a.based {
+			modrm := binary.LittleEndian.Uint64(b)
+			found = zeros((highest^highest<<1)&a.same | modrm&(0xc0*ones) ^ 0x80*ones)
+		} else {
+			below := binary.LittleEndian.Uint64(b[3:]) & a.third
+			either := highest | below
+			found = zeros(highest&a.same^a.high) & ((either&^highs + (highs - ones)) | either)
+		}
+		for ; found != 0; found &= found - 1 {
+			j := i + bits.TrailingZeros64(found)/8
+			a.candidate(j, le32(code[j:]))
+		}
+	}
+	for ; i < min(hi, len(code)-3); i++ {
+		a.candidate(i, le32(code[i:]))
+	}
+}
+
+// candidate looks at the operand v at i.
+func (a *absolute) candidate(i int, v uint32) {
+	if a.based {
+		a.fromBase(i, v)
+		return
+	}
+	if v < a.lo || v > a.hi {
+		return
+	}
+	to := uint64(v)
+	p, q := a.code[i-1], a.before(i, 2)
+	switch {
+	case p >= 0xb8 && p <= 0xbf: // MOV r32, imm32
+		if a.wide && q&0xf8 == 0x48 { // MOV r64, imm64
+			if i+8 <= len(a.code) && le32(a.code[i+4:]) == 0 {
+				a.immediate(i-2, to)
+			}
+			return
+		}
+		a.immediate(i-1, to)
+	case p == 0x68: // PUSH imm32
+		a.immediate(i-1, to)
+	case q == 0xc7 && (p < 8 && p != 4 && p != 5 || p&0xf8 == 0xc0): // MOV [r], imm32; MOV r, imm32
+		a.immediate(i-2, to)
+	case a.before(i, 3) == 0xc7 && (q == 0x04 || q&0xf8 == 0x40 && q != 0x44): // MOV [r+s], imm32; MOV [r+n], imm32
+		a.immediate(i-3, to)
+	case a.before(i, 4) == 0xc7 && a.before(i, 3) == 0x44: // MOV [r+s+n], imm32
+		a.immediate(i-4, to)
+	case a.before(i, 6) == 0xc7 && (a.before(i, 5) == 0x05 || a.before(i, 5)&0xf8 == 0x80 && a.before(i, 5) != 0x84):
+		a.immediate(i-6, to)
+	case a.before(i, 7) == 0xc7 && a.before(i, 6) == 0x84:
+		a.immediate(i-7, to)
+	case q == 0x81 && p >= 0xc0: // ADD, CMP, … r, imm32
+		a.immediate(i-2, to)
+	case !a.wide && (p == 0xa1 || p == 0xa3): // MOV EAX, [n]
+		a.operand(i-1, opLoad, 0, to)
+	case !a.wide && p&0xc7 == 0x05: // [n], or CMP EAX, n
+		switch {
+		case q == opGroup5 && (p>>3 == 2 || p>>3 == 4 || p>>3 == 6):
+			a.operand(i-2, q, p>>3, to)
+		case q == opLoad:
+			a.operand(i-2, q, 0, to)
+		case operandOp[q] || a.before(i, 3) == 0x0f:
+			a.operand(i-2, 0, 0, to)
+		case p == 0x05 || p == 0x2d || p == 0x3d:
+			a.immediate(i-1, to)
+		}
+	case p&0xc0 == 0x80 && p&7 != 4 && (operandOp[q] || a.before(i, 3) == 0x0f): // [r+n]
+		a.indexed(i-2, q, to)
+	case p&7 == 5 && q&0xc7 == 0x04 || q&0xc7 == 0x84: // [s*r+n], [r+s*r+n]
+		if op := a.before(i, 3); operandOp[op] || a.before(i, 4) == 0x0f {
+			a.indexed(i-3, op, to)
+		}
+	}
+}
+
+// operandOp are the one-byte opcodes with a ModRM byte that compilers give
+// operands in memory.
+var operandOp = func() (t [256]bool) {
+	for _, op := range []int{
+		0x01, 0x03, 0x09, 0x0b, 0x21, 0x23, 0x29, 0x2b, 0x31, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x63, 0x80, 0x81, 0x83, 0x84, 0x85,
+		0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xc6, 0xc7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xf6, 0xf7, 0xff,
+	} {
+		t[op] = true
+	}
+	return t
+}()
+
+// before returns the byte n before offset i, or 0.
+func (s *x86) before(i, n int) byte {
+	if i < n {
+		return 0
+	}
+	return s.code[i-n]
+}
+
+// immediate records an address that is a number of the instruction.
+func (a *absolute) immediate(at int, to uint64) { a.operand(at, opLEA, 0, to) }
+
+// indexed records an operand in a table.
+func (a *absolute) indexed(at int, op byte, to uint64) {
+	if op == opLEA {
+		a.immediate(at, to)
+	} else if a.targets.data(to) {
+		a.add(Ref{a.addr + uint64(at), to, -1, Data})
+	}
+}
+
+// fromBase looks at the displacement v at i from a register that holds the
+// address of the global offset table (System V ABI, Intel386 supplement,
+// "Position-Independent Function Prologue").
+func (a *absolute) fromBase(i int, v uint32) {
+	at := i - 2
+	modrm := a.code[i-1]
+	if at < 0 || modrm&0xc0 != 0x80 || modrm&7 == 4 {
+		return
+	}
+	addr := a.addr + uint64(at)
+	for ; a.next < len(a.sets) && a.sets[a.next].addr < addr; a.next++ {
+		a.held[a.sets[a.next].reg] = a.sets[a.next].addr
+	}
+	held := a.held[modrm&7]
+	if held == 0 || a.targets.between(held, addr) {
+		return
+	}
+	if to := v + a.base; to < a.lo || to > a.hi {
+		return
+	}
+	to := uint64(v + a.base)
+	switch op := a.code[at]; op {
+	case opLEA, opLoad:
+		a.operand(at, op, 0, to)
+	case opGroup5:
+		if reg := modrm >> 3 & 7; reg == 2 || reg == 4 || reg == 6 {
+			a.operand(at, op, reg, to)
+		}
+	case 0x81, 0x83, 0x39, 0x3b, 0x03, 0x0b, 0x89, 0xc7:
+		if _, _, ok := a.targets.through(to); !ok {
+			a.operand(at, op, 0, to)
+		}
+	}
+}
+
+// findBase finds the address of the global offset table: what most of the
+// functions that ask for their own address add to it.
+func (s *x86) findBase() (base uint32, ok bool) {
+	const enough = 64
+	votes := map[uint32]int{}
+	n := 0
+	for i := 0; i+16 < len(s.code) && n < enough; i++ {
+		if s.code[i] == 0xe8 {
+			if _, to, ok := s.ownAddress(i); ok && s.targets.memory.at(uint64(to)) != unmapped {
+				votes[to]++
+				n++
+			}
+		}
+	}
+	for to, v := range votes {
+		if v > votes[base] || v == votes[base] && to < base {
+			base = to
+		}
+	}
+	return base, n > 0
+}
+
+// ownAddress reads a call at i of a function that returns its return address,
+// or of the next instruction, which pops it, and the addition to the register
+// that follows. It returns the register and what is then in it.
+func (s *x86) ownAddress(i int) (reg uint8, to uint32, ok bool) {
+	back := uint32(s.addr) + uint32(i) + 5
+	called := s.target(i+5, le32(s.code[i+1:])) - s.addr
+	j := i + 5
+	switch {
+	case called == uint64(j):
+		if s.code[j]&0xf8 != 0x58 {
+			return 0, 0, false
+		}
+		reg = s.code[j] & 7
+		j++
+	case called < uint64(len(s.code)-4) && s.code[called] == 0x8b && s.code[called+1]&0xc7 == 0x04 && s.code[called+2] == 0x24 && s.code[called+3] == 0xc3:
+		reg = s.code[called+1] >> 3 & 7
+	default:
+		return 0, 0, false
+	}
+	const near = 24 // what compilers move in between
+	for k := j; k < j+near && k+6 <= len(s.code); k++ {
+		switch {
+		case s.code[k] == 0x81 && s.code[k+1] == 0xc0|reg:
+			return reg, back + le32(s.code[k+2:]), true
+		case k == j && reg == 0 && s.code[k] == 0x05:
+			return reg, back + le32(s.code[k+1:]), true
+		case reg == 0 && s.code[k] == 0x05 && s.targets.data(uint64(back+le32(s.code[k+1:]))):
+			return reg, back + le32(s.code[k+1:]), true
+		}
+	}
+	return 0, 0, false
+}

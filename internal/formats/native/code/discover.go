@@ -1,0 +1,193 @@
+package code
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"sort"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// discover decides which of the places that code refers to, and that no known
+// function covers, are functions: leaf functions of Windows x64, which need no
+// unwind data, hand-written assembly, stubs that no table names. It adds them to
+// the functions and returns the references that then count, by address.
+func (r *reader) discover() []Ref {
+	if len(r.pending) == 0 {
+		return nil
+	}
+	slices.SortFunc(r.pending, func(a, b Ref) int {
+		if a.Target != b.Target {
+			return cmp.Compare(a.Target, b.Target)
+		}
+		return cmp.Compare(a.Addr, b.Addr)
+	})
+	var refs []Ref
+	var starts []image.Function
+	for i := 0; i < len(r.pending); {
+		j := i
+		calls, taken := 0, 0
+		to := r.pending[i].Target
+		for ; j < len(r.pending) && r.pending[j].Target == to; j++ {
+			switch r.pending[j].Kind {
+			case Call:
+				calls++
+			case Taken:
+				taken++
+			}
+		}
+		switch {
+		case calls+taken > 0 && r.startsLike(to, calls):
+			starts = append(starts, image.Function{Addr: to})
+			refs = append(refs, r.pending[i:j]...)
+		case taken > 0: // a table among the code
+			for _, ref := range r.pending[i:j] {
+				if ref.Kind == Taken {
+					ref.Kind = Data
+					refs = append(refs, ref)
+				}
+			}
+		}
+		i = j
+	}
+	r.pending = nil
+	r.c.addFunctions(starts)
+	// A jump within a function that was found does not leave it.
+	refs = slices.DeleteFunc(refs, func(ref Ref) bool {
+		fn := r.c.Func(ref.Addr)
+		return ref.Kind == Jump && fn >= 0 && r.c.Functions[fn].Addr == ref.Target
+	})
+	slices.SortFunc(refs, func(a, b Ref) int { return cmp.Compare(a.Addr, b.Addr) })
+	return refs
+}
+
+// addFunctions adds functions, in order of address.
+func (c *Code) addFunctions(starts []image.Function) {
+	if len(starts) == 0 {
+		return
+	}
+	all := make([]image.Function, 0, len(c.Functions)+len(starts))
+	all = append(append(all, c.Functions...), starts...)
+	slices.SortStableFunc(all, func(a, b image.Function) int { return cmp.Compare(a.Addr, b.Addr) })
+	c.Functions = slices.CompactFunc(all, func(a, b image.Function) bool { return a.Addr == b.Addr })
+}
+
+// startsLike reports whether the code at addr looks like the start of a
+// function that is called from so many places.
+func (r *reader) startsLike(addr uint64, calls int) bool {
+	code := r.bytes(addr)
+	switch r.c.Image.Arch {
+	case image.X86_64, image.X86:
+	default:
+		return calls > 0 && addr%4 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
+	}
+	wide := r.c.Image.Arch == image.X86_64
+	if !decodes(code, wide) {
+		return false
+	}
+	if calls >= 3 {
+		return true
+	}
+	p := r.part(addr)
+	if p == nil {
+		return false
+	}
+	at := int(addr - p.addr)
+	behind := at == 0 || r.targets.covered(addr-1)
+	if !behind {
+		switch p.bytes[at-1] {
+		case 0xc3, 0xcc, 0x90, 0x00: // RET, and what fills gaps
+			behind = true
+		}
+		behind = behind || at >= 5 && p.bytes[at-5] == 0xe9 || at >= 2 && p.bytes[at-2] == 0xeb || at >= 3 && p.bytes[at-3] == 0xc2
+	}
+	return calls >= 1 && (behind || addr%16 == 0) || addr%16 == 0 && behind
+}
+
+// part returns the part of the code that holds addr, or nil.
+func (r *reader) part(addr uint64) *part {
+	i := sort.Search(len(r.parts), func(i int) bool { return r.parts[i].end() > addr })
+	if i == len(r.parts) || addr < r.parts[i].addr {
+		return nil
+	}
+	return &r.parts[i]
+}
+
+// decodes reports whether code begins with instructions that a function may
+// begin with, up to one that ends it or for as many as tell.
+func decodes(code []byte, wide bool) bool {
+	const enough = 8
+	for n := range enough {
+		in, ok := decode(code, wide)
+		if !ok {
+			return false
+		}
+		b := code[:in.size]
+		switch op := in.op; {
+		case op == 0 && in.modrm > 0 && b[in.modrm] == 0: // ADD [EAX], AL: zeros
+			return false
+		case op == 0xcc || op == 0xf4 || op >= 0x6c && op <= 0x6f || op >= 0xe4 && op <= 0xe7 || op >= 0xec && op <= 0xef: // INT3, HLT, IN, OUT
+			return n > 0 && op == 0xcc
+		case op == 0xc3 || op == 0xc2 || op == 0xe9 || op == 0xeb || op == 0x10b:
+			return true
+		case op == 0xff && b[in.modrm]>>3&7 == 4:
+			return true
+		case op == 0xff && b[in.modrm]>>3&7 == 7:
+			return false
+		}
+		code = code[in.size:]
+	}
+	return true
+}
+
+// findStubs adds the jumps through slots that the parser does not name: the
+// import thunks of PE files, and, in sections of stubs, second ones for the same
+// slot. It does so once for all runs of code, before any is scanned.
+func (r *reader) findStubs(wide bool) {
+	if r.stubs {
+		return
+	}
+	r.stubs = true
+	tables := stubTables(r.c.Image)
+	for _, p := range r.parts {
+		s := &x86{reader: r, wide: wide, addr: p.addr, code: p.bytes}
+		if r.c.Image.Format != image.PE && !inTable(tables, p.addr) {
+			continue
+		}
+		for i := 1; i+5 <= len(s.code); i++ {
+			n := bytes.IndexByte(s.code[i:], 0x25)
+			if i += n; n < 0 || i+5 > len(s.code) {
+				break
+			}
+			if s.code[i-1] != 0xff {
+				continue
+			}
+			slot := uint64(le32(s.code[i+1:]))
+			if wide {
+				slot = s.target(i+5, le32(s.code[i+1:]))
+			}
+			index, ok := r.targets.at(slot)
+			if !ok {
+				continue
+			}
+			addr := s.addr + uint64(s.stubStart(i-1))
+			if r.targets.function(addr) || inTable(tables, addr) || !r.targets.covered(addr) {
+				r.targets.place(addr, index)
+			}
+		}
+	}
+}
+
+// stubStart steps back from a jump over the prefix and the mark for indirect
+// branches that its stub may begin with.
+func (s *x86) stubStart(at int) int {
+	if p := s.before(at, 1); p == 0xf2 || s.wide && p == 0x48 {
+		at--
+	}
+	if s.before(at, 4) == 0xf3 && s.before(at, 3) == 0x0f && s.before(at, 2) == 0x1e && s.before(at, 1)&0xfe == 0xfa {
+		at -= 4
+	}
+	return at
+}

@@ -1,0 +1,91 @@
+package code
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
+
+// maxPointers bounds the pointers that are found without relocations.
+const maxPointers = 1 << 20
+
+// findPointers fills Pointers for a binary that is linked for a fixed place and
+// has no relocations: aligned words of its data that hold the start of a
+// function, or the address of data that code names.
+func (r *reader) findPointers() {
+	m := r.c.Image
+	lo := r.targets.memory.lo
+	switch {
+	case m.Format == image.Wasm || len(r.parts) == 0 || lo < 0x1000: // linked for no place in particular
+		return
+	case m.Format == image.ELF: // relocations of one that is linked for a place are those of its IFUNCs
+	case len(m.Pointers) > 0:
+		return
+	}
+	word := uint64(m.Bits / 8)
+	if word != 4 && word != 8 {
+		return
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if m.BigEndian {
+		order = binary.BigEndian
+	}
+	size := r.targets.memory.hi - lo
+	named := r.namedData(lo, size)
+	found := slices.Clone(m.Pointers)
+	left := uint64(len(m.Data))
+	for _, s := range r.targets.memory.spans {
+		if s.kind != mappedData {
+			continue
+		}
+		skip := -s.lo % word
+		b := m.At(s.lo + skip)
+		b = b[:min(uint64(len(b)), s.hi-s.lo-min(skip, s.hi-s.lo), left)]
+		left -= uint64(len(b))
+		at := s.lo + skip
+		for ; uint64(len(b)) >= word; b, at = b[word:], at+word {
+			var v uint64
+			if word == 8 {
+				v = order.Uint64(b)
+			} else {
+				v = uint64(order.Uint32(b))
+			}
+			if v-lo >= size {
+				continue
+			}
+			if !r.targets.function(v) {
+				if len(named) == 0 || !r.targets.data(v) {
+					continue
+				}
+				if off := v - lo; named[off/64]>>(off%64)&1 == 0 {
+					continue
+				}
+			}
+			if len(found) == maxPointers {
+				r.c.Partial = true
+				break
+			}
+			found = append(found, image.Pointer{At: at, To: v})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b image.Pointer) int { return cmp.Compare(a.At, b.At) })
+	r.c.Pointers = slices.CompactFunc(found, func(a, b image.Pointer) bool { return a.At == b.At })
+}
+
+// namedData returns a bitmap of the addresses of data that code names, from lo
+// on; none if that would be far more than the file.
+func (r *reader) namedData(lo, size uint64) []uint64 {
+	if size/32 > uint64(len(r.c.Image.Data)) {
+		return nil
+	}
+	named := make([]uint64, size/64+1)
+	for i := range r.c.Refs {
+		if ref := &r.c.Refs[i]; ref.Kind == Data && ref.Target-lo < size {
+			off := ref.Target - lo
+			named[off/64] |= 1 << (off % 64)
+		}
+	}
+	return named
+}

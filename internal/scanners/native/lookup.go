@@ -1,0 +1,107 @@
+package native
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/formats/native/value"
+)
+
+// asking are the functions that return the address of another by its name, and
+// which argument the name is, counted from 0.
+var asking = map[string]int{
+	"dlsym": 1, "dlvsym": 1, "dlfunc": 1, "uv_dlsym": 1, "g_module_symbol": 1, "SDL_LoadFunction": 1,
+	"GetProcAddress": 1, "NSLookupAndBindSymbol": 0, "NSIsSymbolNameDefined": 0, "NSLookupSymbolInModule": 1, "NSLookupSymbolInImage": 1,
+	"objc_getClass": 0, "objc_lookUpClass": 0, "NSClassFromString": 0,
+}
+
+// maxAsked bounds the functions whose instructions are followed for names that
+// they ask for.
+const maxAsked = 2000
+
+// lookups returns the names that own code asks the loader for while it runs, and
+// the system calls that it makes through the library function for them.
+func (p *program) lookups(table []imported) []imported {
+	found := map[string]*imported{}
+	add := func(name, shown string, from source, at uint64) {
+		one := found[shown]
+		if one == nil {
+			one = &imported{name: name, shown: shown, source: from, used: true}
+			found[shown] = one
+		}
+		one.own = append(one.own, at)
+	}
+	for i := range table {
+		arg, asks := asking[table[i].name]
+		calls := table[i].name == "syscall" || table[i].name == "__syscall"
+		if !asks && !calls {
+			continue
+		}
+		for _, site := range p.sites(i, table[i].own) {
+			for _, v := range p.values.Through(site, arg) {
+				at := cmp.Or(v.From, site)
+				switch {
+				case !p.isOwn(at):
+				case calls && v.Kind == value.Const:
+					if name := p.SyscallName(int(v.Const)); name != "" {
+						add(cmp.Or(sameAs[name], name), name, fromKernel, at)
+					}
+				case asks && (v.Kind == value.String || v.Kind == value.Stack) && isName(v.Text):
+					name := v.Text
+					if strings.HasPrefix(table[i].name, "NSL") || strings.HasPrefix(table[i].name, "NSIs") {
+						name = strings.TrimPrefix(name, "_") // as symbols of Mach-O have it
+					}
+					if strings.Contains(strings.ToLower(table[i].name), "class") {
+						name = "OBJC_CLASS_$_" + name
+					}
+					add(name, name, fromLookup, at)
+				}
+			}
+		}
+	}
+	var out []imported
+	for _, one := range found {
+		slices.Sort(one.own)
+		one.own = slices.Compact(one.own)
+		out = append(out, *one)
+	}
+	slices.SortFunc(out, func(a, b imported) int { return cmp.Compare(a.shown, b.shown) })
+	return out
+}
+
+// sites returns where an import is called in the functions that make use of it:
+// compilers load the address of a function that is called often into a register
+// first.
+func (p *program) sites(imp int, uses []uint64) []uint64 {
+	var out []uint64
+	seen := map[int]bool{}
+	for _, at := range uses {
+		fn := p.Func(at)
+		if fn < 0 || seen[fn] || len(seen) == maxAsked {
+			continue
+		}
+		seen[fn] = true
+		steps, whole := p.values.Steps(fn)
+		for i := range steps {
+			if s := &steps[i]; (s.Flow == value.Call || s.Flow == value.Tail) && s.Callee.Kind == value.Import && s.Callee.Import == imp {
+				out = append(out, s.Addr)
+			}
+		}
+		if !whole { // too long to follow: the places themselves
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
+// isName reports whether a text can be the name of a function.
+func isName(s string) bool {
+	if len(s) < 2 || len(s) > finding.MaxEvidence {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_$@?.", r))
+	})
+}
