@@ -31,6 +31,9 @@ func explain(b *inventory.Binary, fs []finding.Finding) string {
 	if host := hostAPI(b); host != "" {
 		out = append(out, host+".")
 	}
+	if s := signer(b.Signature); s != "" {
+		out = append(out, s+".")
+	}
 	seen, unseen := behaviors(b.Behaviors)
 	for _, name := range seen {
 		out = append(out, b.Behaviors[name][0].Text)
@@ -73,6 +76,21 @@ func article(word string) string {
 		return "An"
 	}
 	return "A"
+}
+
+// signer says who signed a binary, and whether it is still what was signed.
+func signer(s *inventory.Signature) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.State == inventory.SignatureBroken:
+		return "Its code signature is broken: the file is not what was signed"
+	case s.AdHoc:
+		return "It is signed by nobody in particular (ad hoc)"
+	case s.Real():
+		return fmt.Sprintf("It is signed by %s; digest and signature are verified, the chain is not", s.By())
+	}
+	return "It carries a code signature, which could not be verified"
 }
 
 // hostAPI names the program that loads a binary, by the interface it speaks.

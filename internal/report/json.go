@@ -37,6 +37,7 @@ type Document struct {
 	Binaries    []Binary          `json:"binaries"`
 	Components  []Component       `json:"components"`
 	Findings    []finding.Finding `json:"findings"`
+	Downloads   []Download        `json:"downloads"`
 	Notes       []finding.Note    `json:"notes"`
 }
 
@@ -72,6 +73,7 @@ func NewDocument(r *Report) Document {
 		Binaries:   NewBinaries(r),
 		Components: make([]Component, 0, len(r.Components)),
 		Findings:   make([]finding.Finding, 0, len(r.Findings)),
+		Downloads:  newDownloads(r.Downloads),
 		Notes:      list(r.Notes),
 	}
 	for _, c := range r.Components {

@@ -23,9 +23,10 @@ type Report struct {
 	Release    *inventory.Release // nil if the target is no package
 	Binaries   []*inventory.Binary
 	Components []Component
-	Findings   []finding.Finding // arranged
-	Notes      []finding.Note    // arranged
-	Rules      []*rule.Rule      // that the scanners which ran may report, sorted by ID
+	Downloads  []*inventory.Download // what its installation fetches
+	Findings   []finding.Finding     // arranged
+	Notes      []finding.Note        // arranged
+	Rules      []*rule.Rule          // that the scanners which ran may report, sorted by ID
 
 	Risk    finding.Risk
 	Summary string   // a paragraph

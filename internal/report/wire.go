@@ -68,7 +68,7 @@ type Binary struct {
 	ImportCount       int               `json:"importCount"` // len(Imports)
 	RiskScore         int               `json:"riskScore"`
 	RiskLevel         finding.RiskLevel `json:"riskLevel"`
-	DecompiledPreview string            `json:"decompiledPreview"`
+	DecompiledPreview string            `json:"decompiledPreview"` // see previewKind
 	AIExplanation     string            `json:"aiExplanation"`
 	Imports           []string          `json:"imports"`
 	Strings           []string          `json:"strings"`
@@ -91,11 +91,13 @@ type Binary struct {
 	Linkage             string           `json:"linkage"`
 	Stripped            bool             `json:"stripped"`
 	Signed              bool             `json:"signed"`
+	Signature           *Signature       `json:"signature"` // null if there is none that is read
 	Language            string           `json:"language"`
 	Toolchain           []string         `json:"toolchain"`
 	BuildID             string           `json:"buildId"`
 	RiskTerms           []finding.Term   `json:"riskTerms"`
 	SourceMatch         SourceMatch      `json:"sourceMatch"`
+	PreviewKind         string           `json:"previewKind"` // "call-skeleton": what a function calls, and no source; empty without a preview
 }
 
 // A SourceMatch says how much of the published source is found in a binary.
@@ -105,6 +107,16 @@ type SourceMatch struct {
 	Found      int                  `json:"found"` // texts of the source that are in the binary
 	Of         int                  `json:"of"`    // texts of those files of source that seem to be part of it
 	Reason     string               `json:"reason"`
+}
+
+// callSkeleton is the kind of preview that there is.
+const callSkeleton = "call-skeleton"
+
+func previewKind(preview string) string {
+	if preview == "" {
+		return ""
+	}
+	return callSkeleton
 }
 
 func newSourceMatch(m *inventory.SourceMatch) SourceMatch {
@@ -282,11 +294,13 @@ func newBinary(b *inventory.Binary, id string, findings []finding.Finding) Binar
 		Linkage:             b.Linkage,
 		Stripped:            b.Stripped,
 		Signed:              b.Signed,
+		Signature:           newSignature(b.Signature),
 		Language:            b.Language,
 		Toolchain:           list(b.Toolchain),
 		BuildID:             b.BuildID,
 		RiskTerms:           list(b.Risk.Terms),
 		SourceMatch:         newSourceMatch(b.SourceMatch),
+		PreviewKind:         previewKind(b.Preview),
 	}
 	for _, s := range b.Strings {
 		w.Strings = append(w.Strings, s.Value)

@@ -16,7 +16,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/rule"
 )
 
-//go:embed native install download layout runtime embedded
+//go:embed native install download layout signature embedded runtime
 var files embed.FS
 
 var load = sync.OnceValues(func() ([]*rule.Rule, error) { return rule.Load(files) })

@@ -21,6 +21,7 @@ var areas = []struct{ name, title, intro string }{
 	{"install", "Installation", "What runs when a package is installed, before anybody uses it."},
 	{"download", "Downloads", "What the installation of a package downloads, as it was found with --fetch-prebuilt."},
 	{"layout", "Layout", "Files that are not what or where one would expect."},
+	{"signature", "Signatures", "Code signatures that do not fit their binary, are missing, or are odd."},
 	{"embedded", "Embedded", "What is packed inside other files."},
 }
 

@@ -143,7 +143,7 @@ func (r *run) walk(ctx context.Context, walkers []*Scanner, ws *workspace.Worksp
 		}
 		r.show(ctx, walkers, func(fn func(workspace.Entry) error) error {
 			for outer, list := range byOuter(found) {
-				err := guard(func() error { return ws.Embed(ctx, outer, list, fn) })
+				err := ws.Embed(ctx, outer, list, fn)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}

@@ -162,34 +162,41 @@ func (m *made) make(ctx context.Context, first bool) (*spool, error) {
 		return nil, err
 	}
 	defer outer.close()
-	r, err := m.in.Open(outer, outer.size)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
 	expect := m.keep
 	if first {
 		expect = 2 * m.in.Packed
 	}
 	out := m.w.spools.start(expect)
-	finished := false
-	defer func() {
-		if !finished { // the decoder may have panicked as well
-			out.abort()
-		}
-	}()
-	err = m.fill(ctx, r, out, began, first)
+	err = m.decode(ctx, outer, out, began, first)
 	if stop := m.w.alive(ctx); stop != nil {
-		return nil, stop
+		err = stop
+	} else if _, ok := errors.AsType[spoolError](err); !ok && err != nil && out.size > 0 {
+		if first {
+			m.problem = fmt.Sprintf("cut off after %d bytes: %v", out.size, trimmed(err))
+		}
+		err = nil
 	}
-	if _, ok := errors.AsType[spoolError](err); ok || err != nil && out.size == 0 {
+	if err != nil {
+		out.abort()
 		return nil, err
 	}
-	if err != nil && first {
-		m.problem = fmt.Sprintf("cut off after %d bytes: %v", out.size, trimmed(err))
-	}
-	finished = true
 	return out.finish()
+}
+
+// decode has the finder's decoder fill the spool. A panic in it is an error
+// like any other.
+func (m *made) decode(ctx context.Context, outer handle, out *spooler, began time.Time, first bool) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("reading it failed: %v", v)
+		}
+	}()
+	r, err := m.in.Open(outer, outer.size)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return m.fill(ctx, r, out, began, first)
 }
 
 // fill reads until the end, a limit or an error.

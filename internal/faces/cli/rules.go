@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/service/app"
 )
 
 func newRules(s Streams) *cobra.Command {
@@ -16,7 +18,8 @@ func newRules(s Streams) *cobra.Command {
 		Use:   "rules",
 		Short: "List, explain and test the rules",
 		Long: `Rules say what can be wrong, why it matters and what to do. Each is one text file
-that is also its documentation and its test.`,
+that is also its documentation and its test. docs/yara.md says which of YARA's
+rules can be used beside them.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -24,15 +27,46 @@ that is also its documentation and its test.`,
 	return c
 }
 
+// rulesFlag adds the flag for a user's own rules.
+func rulesFlag(c *cobra.Command, places *[]string) {
+	c.Flags().StringSliceVar(places, "rules", nil, "also use the rules at this `place`, a .rule, .yar or .yara file or a folder of them; may be given several times")
+}
+
+// loadRules reads a user's rules. That they cannot be read is a matter of usage.
+func loadRules(places []string) (*app.RuleSet, error) {
+	set, err := newApp("").LoadRules(places)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return set, nil
+}
+
+// warn says what of a user's rules is not used.
+func (s Streams) warn(set *app.RuleSet) {
+	if set == nil {
+		return
+	}
+	for _, line := range slices.Concat(set.Notices, set.Refused) {
+		fmt.Fprintf(s.Err, "loupe: %s\n", finding.Printable(line, 2000))
+	}
+}
+
 func newRulesList(s Streams) *cobra.Command {
-	return &cobra.Command{
+	var places []string
+	c := &cobra.Command{
 		Use:   "list [AREA]",
 		Short: "List the rules, or those of one area",
 		Example: `  loupe rules list
-  loupe rules list install`,
+  loupe rules list install
+  loupe rules list yara --rules ./my-rules`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, list []string) error {
-			set := newApp("").Rules()
+			loaded, err := loadRules(places)
+			if err != nil {
+				return err
+			}
+			s.warn(loaded)
+			set := loaded.Rules
 			if len(list) > 0 {
 				set = slices.DeleteFunc(slices.Clone(set), func(r *rule.Rule) bool { return !strings.HasPrefix(r.ID, list[0]+"/") })
 			}
@@ -47,10 +81,13 @@ func newRulesList(s Streams) *cobra.Command {
 			return w.Flush()
 		},
 	}
+	rulesFlag(c, &places)
+	return c
 }
 
 func newRulesShow(s Streams) *cobra.Command {
-	return &cobra.Command{
+	var places []string
+	c := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Explain one rule",
 		Example: `  loupe rules show native/connects-out`,
@@ -63,7 +100,12 @@ func newRulesShow(s Streams) *cobra.Command {
 			return ids, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(_ *cobra.Command, list []string) error {
-			r, err := newApp("").Rule(list[0])
+			set, err := loadRules(places)
+			if err != nil {
+				return err
+			}
+			s.warn(set)
+			r, err := set.Find(list[0])
 			if err != nil {
 				return usageError{err}
 			}
@@ -71,6 +113,8 @@ func newRulesShow(s Streams) *cobra.Command {
 			return err
 		},
 	}
+	rulesFlag(c, &places)
+	return c
 }
 
 // describe writes a rule as a person reads it.
@@ -114,9 +158,11 @@ func newRulesTest(s Streams) *cobra.Command {
 		Short: "Run the examples that rules carry",
 		Long: `Test runs the examples of the rule file or folder at PATH, or of the built-in
 rules without one. Each bad example must be reported by its rule on the lines
-that it names, each good one must not, and a rule must have one of each.`,
-		Example: `  loupe rules test ./my-rules`,
-		Args:    args(cobra.MaximumNArgs(1)),
+that it names, each good one must not, and a rule must have one of each. YARA's
+rules have no examples: of them it says which cannot be used, and why.`,
+		Example: `  loupe rules test ./my-rules
+  loupe rules test mine.yar`,
+		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, list []string) error {
 			var path string
 			if len(list) > 0 {
@@ -130,7 +176,7 @@ that it names, each good one must not, and a rule must have one of each.`,
 				fmt.Fprintln(s.Out, w)
 			}
 			if len(wrong) > 0 {
-				return gateError(fmt.Sprintf("%d of the examples of %d rules are not as they say", len(wrong), n))
+				return gateError(fmt.Sprintf("not all of %d rules are as they should be", n))
 			}
 			_, err = fmt.Fprintf(s.Out, "%d rules: all examples are as they say\n", n)
 			return err

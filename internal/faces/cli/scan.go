@@ -24,6 +24,7 @@ type scanFlags struct {
 	format, out, failOn, now string
 	scanners, hosts          []string
 	platform, data           string
+	rules                    []string
 	offline, quiet, explain  bool
 	prebuilt                 bool
 }
@@ -61,6 +62,7 @@ Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`
 	flags.StringVarP(&f.out, "output", "o", "", "write the report to this `file` instead of the standard output")
 	flags.StringVar(&f.failOn, "fail-on", "", "exit with 1 if a finding is of this `severity` or worse: info, low, medium, high, critical")
 	flags.StringSliceVar(&f.scanners, "scanners", nil, "run only these scanners: "+scannerNames())
+	rulesFlag(c, &f.rules)
 	flags.StringVar(&f.platform, "platform", "", "which builds of a package to fetch: all, host, none, or `names` such as linux-x64,win_amd64 (default: npm all where the package itself has no binary, PyPI one for each platform)")
 	flags.BoolVar(&f.prebuilt, "fetch-prebuilt", false, "also fetch what the installation of an npm package would download, over https from GitHub's releases and the package's registry, and look at it")
 	flags.StringSliceVar(&f.hosts, "fetch-host", nil, "a further `host` that --fetch-prebuilt may ask")
@@ -121,6 +123,7 @@ func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	s.warn(req.Rules)
 	watch := newProgress(s, f.quiet)
 	req.Event = watch.event
 	rep, err := newApp(cmp.Or(f.data, app.DefaultDataDir())).Scan(c.Context(), req)
@@ -148,6 +151,11 @@ func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format,
 	if f.failOn != "" {
 		if err = failOn.UnmarshalText([]byte(f.failOn)); err != nil {
 			return req, format, failOn, usageError{fmt.Errorf("--fail-on: %w", err)}
+		}
+	}
+	if len(f.rules) > 0 {
+		if req.Rules, err = loadRules(f.rules); err != nil {
+			return req, format, failOn, err
 		}
 	}
 	if err = app.CheckScan(req); err != nil {

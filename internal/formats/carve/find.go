@@ -16,7 +16,8 @@ import (
 
 // Limits of one file.
 const (
-	maxPayloads = 64      // shown; more leave a note
+	maxPayloads = 256     // programs and archives that are shown; more leave a note
+	maxData     = 64      // the same for other data
 	minData     = 512     // bytes of what is neither program nor archive to be worth showing
 	minWeak     = 4 << 10 // the same where only two bytes said that it is compressed
 	maxOut      = 1 << 30 // decoded to find the end of one stream
@@ -33,16 +34,72 @@ func Find(data []byte, images []*image.Image) ([]Payload, []string) {
 	for _, r := range regions(data, images) {
 		s.region(r)
 	}
-	slices.SortStableFunc(s.found, func(a, b Payload) int { return cmp.Compare(a.Range.Offset, b.Range.Offset) })
+	s.limit()
 	unique(s.found)
-	if len(s.found) > maxPayloads {
-		s.notes = append(s.notes, fmt.Sprintf("not looked at: %d more things that are packed in it", len(s.found)-maxPayloads))
-		s.found = s.found[:maxPayloads]
+	return s.found, s.notes
+}
+
+// Blob finds programs and archives in a file of another kind: behind a
+// picture, in a container of its own, or in the whole of it under a key or a
+// compression that nothing marks. Compressed data of the file's own format is
+// left alone.
+func Blob(data []byte) ([]Payload, []string) {
+	s := &search{data: data, file: bytes.NewReader(data), work: 8*int64(len(data)) + 64<<20}
+	s.region(region{name: "data", place: "the file", end: len(data), whole: true})
+	s.found = slices.DeleteFunc(s.found, func(p Payload) bool {
+		return p.Kind == Data || p.Range.Offset == 0 && len(p.Chain) == 0 // the latter is the file itself
+	})
+	s.limit()
+	unique(s.found)
+	return s.found, s.notes
+}
+
+// Covers reports whether what was found makes up most of a range of the file,
+// so that nobody need wonder why that looks like noise.
+func Covers(list []Payload, r image.Range) bool {
+	covered := uint64(0)
+	for _, p := range list {
+		from, to := max(p.Range.Offset, r.Offset), min(p.Range.Offset+p.Range.Size, r.Offset+r.Size)
+		if from < to {
+			covered += to - from
+		}
 	}
+	return covered >= r.Size-r.Size/8
+}
+
+// Picture reports whether a file begins like a picture, a font, a sound or
+// another document that nobody expects a program in.
+func Picture(head []byte) bool { return shown(head) }
+
+// limit puts what was found into the order of the file. If it is too much, it
+// keeps programs and archives before data, and of that what is large: nobody
+// shall hide a program behind many small things.
+func (s *search) limit() {
+	worth := func(p *Payload) uint64 {
+		if p.Kind != Data {
+			return 1 << 62
+		}
+		return p.Range.Size
+	}
+	offset := func(a, b Payload) int { return cmp.Compare(a.Range.Offset, b.Range.Offset) }
+	slices.SortStableFunc(s.found, offset)
+	slices.SortStableFunc(s.found, func(a, b Payload) int { return cmp.Compare(worth(&b), worth(&a)) })
+	data := slices.IndexFunc(s.found, func(p Payload) bool { return p.Kind == Data })
+	if data < 0 {
+		data = len(s.found)
+	}
+	keep := min(len(s.found), min(data, maxPayloads)+maxData)
+	if data > maxPayloads {
+		keep = maxPayloads
+	}
+	if left := len(s.found) - keep; left > 0 {
+		s.notes = append(s.notes, fmt.Sprintf("not looked at: %d more things that are packed in it", left))
+		s.found = s.found[:keep]
+	}
+	slices.SortStableFunc(s.found, offset)
 	if s.work < 0 {
 		s.notes = append(s.notes, "not looked at to the end: too much in it looks packed and is not")
 	}
-	return s.found, s.notes
 }
 
 // unique makes names unique, in their order.
@@ -92,7 +149,7 @@ func (s *search) packed() (Payload, bool) {
 // boring are beginnings of names of sections that hold nothing packed, or only
 // what compilers and linkers pack.
 var boring = []string{
-	".debug", ".zdebug", ".gnu_debug", ".gnu.debug", ".symtab", ".strtab", ".shstrtab", ".dynsym", ".dynstr", ".eh_frame", ".rel", ".gnu.hash",
+	".debug", ".zdebug", ".gnu_debug", ".gnu.debug", ".gnu.lto", ".symtab", ".strtab", ".shstrtab", ".dynsym", ".dynstr", ".eh_frame", ".rel", ".gnu.hash",
 	".gnu.version", ".pdata", ".xdata", ".gopclntab", ".typelink", ".note", ".comment", ".idata", ".edata", "__TEXT,__eh_frame",
 	"__TEXT,__unwind_info", "__DWARF", "__LINKEDIT", "__LLVM", "name", "producers", "code",
 }

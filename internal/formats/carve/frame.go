@@ -79,6 +79,9 @@ func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok 
 	case XZ:
 		r, err = newXZ(in)
 	case LZMA:
+		if !probeLZMA(b) {
+			return 0, 0, 0, false
+		}
 		r, err = newLZMA(in)
 	case Bzip2:
 		r = bzip2.NewReader(in)
@@ -88,8 +91,28 @@ func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok 
 	if err != nil {
 		return 0, 0, 0, false
 	}
+	if e == XZ || e == LZMA {
+		spent = historyCost
+	}
 	out, err = io.Copy(io.Discard, io.LimitReader(r, most+1))
-	return len(b) - in.Len(), out, out, err == nil && out <= most
+	return len(b) - in.Len(), out, out + spent, err == nil && out <= most
+}
+
+// historyCost is what a decoder that makes room for a long history is taken to
+// cost, in bytes decoded.
+const historyCost = 8 << 20
+
+// probeLZMA decodes the beginning with a history that is no longer than that.
+func probeLZMA(b []byte) bool {
+	const most = 4 << 10
+	head := bytes.Clone(b[:13])
+	binary.LittleEndian.PutUint32(head[1:], most)
+	r, err := newLZMA(io.MultiReader(bytes.NewReader(head), bytes.NewReader(b[13:])))
+	if err != nil {
+		return false
+	}
+	n, err := io.CopyN(io.Discard, r, most)
+	return n >= 64 && (err == nil || err == io.EOF)
 }
 
 // zstdExtent walks the blocks of a frame and of those that follow it (RFC

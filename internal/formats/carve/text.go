@@ -42,8 +42,8 @@ func Text(data []byte) ([]Payload, []string) {
 		}
 		at = max(at+1, next)
 	}
+	t.limit()
 	found := t.found
-	slices.SortStableFunc(found, func(a, b Payload) int { return int(int64(a.Range.Offset) - int64(b.Range.Offset)) })
 	count := map[string]int{}
 	line, at := 1, 0
 	for i := range found {
@@ -53,13 +53,6 @@ func Text(data []byte) ([]Payload, []string) {
 		p.Line, p.Place = line, fmt.Sprintf("a literal in line %d", line)
 		count[p.Name]++
 		p.Name = fmt.Sprintf("%s:%d", p.Name, count[p.Name])
-	}
-	if len(found) > maxPayloads {
-		t.notes = append(t.notes, fmt.Sprintf("not looked at: %d more things that are packed in it", len(found)-maxPayloads))
-		found = found[:maxPayloads]
-	}
-	if t.work < 0 {
-		t.notes = append(t.notes, "not looked at to the end: too much in it looks packed and is not")
 	}
 	return found, t.notes
 }
@@ -112,7 +105,7 @@ func (t *textSearch) digits(at int) int {
 		}
 		return l.end
 	}
-	if t.literal(&l, l.pieces) {
+	if t.literal(l.pieces) {
 		return l.end
 	}
 	for i, first := range l.starts { // a list of several
@@ -121,7 +114,7 @@ func (t *textSearch) digits(at int) int {
 			last = l.starts[i+1]
 		}
 		if one := l.pieces[first:last]; len(l.starts) > 1 && size(one) >= minText {
-			t.literal(&l, one)
+			t.literal(one)
 		}
 	}
 	return l.end
@@ -156,7 +149,7 @@ func (t *textSearch) piece(at int, l *literal, least int) bool {
 	if run < pos+least {
 		return false
 	}
-	l.starts = append(l.starts[:len(l.starts):len(l.starts)], len(l.pieces))
+	l.starts = append(l.starts, len(l.pieces))
 	padded := false
 	for pos < len(d) && len(l.pieces) < maxPieces {
 		c := d[pos]
@@ -256,19 +249,15 @@ func (t *textSearch) uri(at int) int {
 	}
 	var l literal
 	l.add(at, end)
-	if l.length < minText || !t.literal(&l, l.pieces) {
+	if l.length < minText || !t.literal(l.pieces) {
 		return 0
 	}
 	return end
 }
 
 // literal looks what digits stand for.
-func (t *textSearch) literal(l *literal, pieces []image.Range) bool {
-	return t.decode(slices.Clone(pieces))
-}
-
-// decode tries the encodings that pieces of digits may be in.
-func (t *textSearch) decode(all []image.Range) bool {
+func (t *textSearch) literal(all []image.Range) bool {
+	all = slices.Clone(all)
 	first, last := all[0], all[len(all)-1]
 	p := Payload{Range: image.Range{Offset: first.Offset, Size: last.Offset + last.Size - first.Offset}, Pieces: all}
 	if t.hexadecimal(all) {

@@ -139,7 +139,7 @@ func (r *resolver) prebuildAsset(template string, opts flags, t Target, n Node) 
 		}
 		return found
 	})
-	address = address[:min(len(address), maxLine)]
+	address, _, _ = strings.Cut(address[:min(len(address), maxLine)], "#") // which is never sent
 	return inventory.Asset{URL: address, Open: strings.ContainsAny(address, "{}"), NAPI: napi}
 }
 

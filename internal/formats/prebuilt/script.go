@@ -219,13 +219,16 @@ func Fetches(l Language, code string) Found {
 		return Found{}
 	}
 	var out Found
-	constants := constantsOf(l, code)
+	constants, offsets := constantsOf(l, code), map[string]int{}
 	for _, s := range addresses(l, code) {
 		address := s.text
+		if len(address) > maxURL {
+			continue
+		}
 		for range 4 { // constants that are made of constants
 			next := fill(l, address, constants)
 			if next == address || len(next) > maxURL {
-				break
+				break // nothing more to put in, or constants that make each other long
 			}
 			address = next
 		}
@@ -235,13 +238,13 @@ func Fetches(l Language, code string) Found {
 		if len(out.URLs) == maxURLs {
 			break
 		}
-		if len(out.URLs) == 0 {
-			out.Line = lineOf(code, s.at)
-		}
 		out.URLs = append(out.URLs, address)
+		offsets[address] = s.at
 		out.Variables = append(out.Variables, variablesBefore(code, s.at)...)
 	}
-	out.URLs = longest(out.URLs)
+	if out.URLs = longest(out.URLs); len(out.URLs) > 0 {
+		out.Line = lineOf(code, offsets[out.URLs[0]])
+	}
 	out.Variables = distinct(out.Variables)
 	for _, m := range hash.FindAllStringIndex(code, 20) {
 		if l == Shell || compares.MatchString(code[m[0]:min(len(code), m[1]+1500)]) {
@@ -263,7 +266,7 @@ var (
 	joinedStart = regexp.MustCompile("([A-Za-z_$][\\w$]*)\\s*\\+\\s*['\"`]|`(\\$\\{\\s*[A-Za-z_$][\\w$.]*\\s*\\}[^`\\s]*)`|\\bf(?:\"|')(\\{[A-Za-z_]\\w*\\}[^\"'\\s]*)[\"']")
 	shellURL    = regexp.MustCompile(`https?://[^\s"'\x60;|&)<>]+`)
 	behindPlus  = regexp.MustCompile("^\\s*\\+\\s*(?:(['\"`])([^'\"`\\n]*)['\"`]|([A-Za-z_$][\\w$.]*(?:\\(\\))?))")
-	assignment  = regexp.MustCompile(`(?m)(?:^|[\s;,{(])(?:const\s+|let\s+|var\s+)?([A-Za-z_$][\w$]*)\s*=\s*(\(\s*\n[^;)]*\)|[^=\n][^\n;]*)`)
+	assignment  = regexp.MustCompile(`(?m)(?:^|[\s;,{(])(?:const\s+|let\s+|var\s+)?([A-Za-z_$][\w$]*)\s*=\s*([^=\n][^\n;]*)`)
 	asDefault   = regexp.MustCompile(`^[^"'\x60]*(?:\|\||\?\?|,|\bor\b)\s*`)
 	nodeSays    = regexp.MustCompile(`^(?:.*(?:\|\||\?\?)\s*)?((?:process|os)\.(?:platform|arch)(?:\(\))?|process\.versions\.modules|[\w.]*\.version|require\([^)]*package(?:\.json)?['"]\)\.version|process\.env\.npm_package_version)\s*,?\s*$`)
 	placeholder = regexp.MustCompile(`\$\{\s*([A-Za-z_$][\w$]*)\s*\}`)
@@ -325,14 +328,18 @@ func joined(code string) string {
 // stands for none.
 func constantsOf(l Language, code string) map[string]string {
 	out := map[string]string{}
-	for _, m := range assignment.FindAllStringSubmatch(code, maxLiterals) {
-		name, value := m[1], strings.TrimSpace(m[2])
+	for _, m := range assignment.FindAllStringSubmatchIndex(code, maxLiterals) {
+		name, value := code[m[2]:m[3]], strings.TrimSpace(code[m[4]:m[5]])
+		if value == "(" { // what it holds stands on the next lines
+			value, _, _ = strings.Cut(code[m[5]:min(len(code), m[5]+maxURL)], ")")
+			value = strings.TrimSpace(value)
+		}
 		if says := nodeSays.FindStringSubmatch(value); says != nil && l == JavaScript {
 			value = "${" + says[1] + "}"
 		} else {
 			value = constant(value)
 		}
-		if value == "" {
+		if value == "" || len(value) > maxURL {
 			continue
 		}
 		if have, ok := out[name]; ok && have != value {

@@ -2,10 +2,13 @@ package prebuilt_test
 
 import (
 	"archive/tar"
+	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,7 +80,7 @@ func TestAgainstTools(t *testing.T) {
 	equal, compared := 0, 0
 	for _, spec := range published {
 		for _, target := range []prebuilt.Target{{Platform: "linux", Arch: "x64", Libc: "glibc"}, {Platform: "linux", Arch: "arm64", Libc: "musl"}, {Platform: "darwin", Arch: "arm64"}, {Platform: "win32", Arch: "x64"}} {
-			want, got := h.compare(t, spec, target)
+			want, got := h.compare(t, spec, h.fetch(t, spec), target)
 			compared++
 			if slices.Equal(want, got) {
 				equal++
@@ -86,7 +89,44 @@ func TestAgainstTools(t *testing.T) {
 			t.Errorf("%s on %v:\n tool asks for %q\n we say       %q", spec, target, got, want)
 		}
 	}
-	t.Logf("%d of %d equal, %d packages", equal, compared, len(published))
+	t.Logf("%d of %d equal, %d published packages", equal, compared, len(published))
+	equal, compared = 0, 0
+	for _, c := range craftedPackages() {
+		dir := t.TempDir()
+		for name, text := range c.files {
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+		want, got := h.compare(t, c.name, dir, c.target)
+		compared++
+		if slices.Equal(want, got) {
+			equal++
+			continue
+		}
+		t.Errorf("%s:\n tool asks for %q\n we say       %q", c.name, got, want)
+	}
+	t.Logf("%d of %d equal, made for tests", equal, compared)
+}
+
+// craftedPackages are the packages of the other tests whose tools can be called
+// by their install script alone.
+func craftedPackages() []crafted {
+	var out []crafted
+	linux := prebuilt.Targets[0]
+	for _, p := range preGypPackages {
+		if !strings.Contains(p.want, "{") { // else only this machine knows
+			out = append(out, crafted{"node-pre-gyp: " + p.name, map[string]string{"package.json": p.manifest}, linux, p.want})
+		}
+	}
+	for _, p := range prebuildPackages {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(p.files)), func(name string) bool { return path.Ext(name) == ".js" }) {
+			p.name = "prebuild-install: " + p.name
+			out = append(out, p)
+		}
+	}
+	for _, p := range cachePackages {
+		out = append(out, crafted{"install-from-cache: " + p.name, map[string]string{"package.json": p.manifest}, linux, p.want})
+	}
+	return out
 }
 
 // A harness keeps the tools and packages that were fetched.
@@ -162,8 +202,7 @@ func must(t *testing.T, err error) {
 }
 
 // compare returns what Resolve says and what the tool asks for.
-func (h *harness) compare(t *testing.T, spec string, target prebuilt.Target) (want, got []string) {
-	dir := h.fetch(t, spec)
+func (h *harness) compare(t *testing.T, spec, dir string, target prebuilt.Target) (want, got []string) {
 	open := func(name string) ([]byte, bool) {
 		data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
 		return data, err == nil
@@ -191,16 +230,11 @@ func (h *harness) run(t *testing.T, spec, dir string, d *inventory.Download, tar
 	name, wanted, _ := strings.Cut(d.Tool, " ")
 	modules := h.tool(t, name, wanted)
 	scratch := t.TempDir()
-	var m map[string]json.RawMessage
 	data, err := os.ReadFile(filepath.Join(dir, "package.json"))
 	must(t, err)
-	must(t, json.Unmarshal(data, &m))
-	m["_from"] = json.RawMessage(`"registry"`) // which npm wrote until version 6, and old tools look at
-	data, err = json.Marshal(m)
-	must(t, err)
-	if d.Resolver != prebuilt.PrebuildInstall || m["repository"] != nil {
-		must(t, os.WriteFile(filepath.Join(scratch, "package.json"), data, 0o600))
-	}
+	// npm wrote _from until version 6, and old tools look at it.
+	data = bytes.Replace(data, []byte("{"), []byte(`{"_from": "registry", `), 1)
+	must(t, os.WriteFile(filepath.Join(scratch, "package.json"), data, 0o600))
 	if rc, err := os.ReadFile(filepath.Join(dir, ".prebuild-installrc")); err == nil {
 		must(t, os.WriteFile(filepath.Join(scratch, ".prebuild-installrc"), rc, 0o600))
 	}
@@ -209,13 +243,17 @@ func (h *harness) run(t *testing.T, spec, dir string, d *inventory.Download, tar
 	called := commandOf(d)
 	switch d.Resolver {
 	case prebuilt.NodePreGyp:
-		args = append(args, filepath.Join(modules, filepath.FromSlash(name), "bin", "node-pre-gyp"), "install", "--fallback-to-build=false",
-			"--target_platform="+target.Platform, "--target_arch="+target.Arch)
-		if target.Libc != "" {
-			args = append(args, "--target_libc="+target.Libc)
-		} else {
-			args = append(args, "--target_libc=unknown")
+		args = append(args, filepath.Join(modules, filepath.FromSlash(name), "bin", "node-pre-gyp"))
+		for _, option := range []string{"--target_platform=" + target.Platform, "--target_arch=" + target.Arch, "--target_libc=" + cmp.Or(target.Libc, "unknown")} {
+			name, _, _ := strings.Cut(option, "=")
+			if !strings.Contains(d.Command, name+"=") { // what is said twice would become a list
+				args = append(args, option)
+			}
 		}
+		if called == nil {
+			called = []string{"install"}
+		}
+		args = append(append(args, called...), "--fallback-to-build=false")
 	case prebuilt.PrebuildInstall:
 		args = append(args, filepath.Join(modules, name, "bin.js"))
 		args = append(args, called...)
@@ -249,7 +287,9 @@ func (h *harness) run(t *testing.T, spec, dir string, d *inventory.Download, tar
 // commandOf returns the arguments of a tool in the script that calls it.
 func commandOf(d *inventory.Download) []string {
 	for _, c := range prebuilt.Commands(d.Command) {
-		if i := slices.IndexFunc(c.Words, func(w string) bool { return w == "prebuild-install" || w == "install-from-cache" }); i >= 0 {
+		if i := slices.IndexFunc(c.Words, func(w string) bool {
+			return w == "prebuild-install" || w == "install-from-cache" || w == "node-pre-gyp"
+		}); i >= 0 {
 			return c.Words[i+1:]
 		}
 	}

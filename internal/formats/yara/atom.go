@@ -2,13 +2,17 @@ package yara
 
 import (
 	"errors"
+	"maps"
 	"math/bits"
+	"slices"
 )
 
 // An atom is a short run of bytes that every match of a pattern holds, or one
 // of several of which it holds one. Where none is, there is no match.
 type atom struct {
-	leaves []*pattern // one to four bytes
+	leaves []*pattern // one, two or four bytes
+	run    []*pattern // the bytes of the pattern that stand around them in any case
+	first  int        // where in the run the leaves begin
 	rate   float64    // how often it is there by chance, for each byte
 }
 
@@ -39,7 +43,7 @@ func choose(p *pattern) (best []atom, rate float64) {
 		for i, item := range items {
 			found, r := choose(item)
 			if item.kind == patByte {
-				found, r = windowAt(items[i:])
+				found, r = windowAt(items, i)
 			}
 			if found != nil && (best == nil || r < rate) {
 				best, rate = found, r
@@ -69,16 +73,31 @@ func flatten(out []*pattern, p *pattern) []*pattern {
 	return out
 }
 
-// windowAt returns the best atom that begins with the first item.
-func windowAt(items []*pattern) (best []atom, rate float64) {
-	n := 1
-	for n < len(items) && n < maxAtom && items[n].kind == patByte {
-		n++
+// maxRun bounds the bytes around an atom that are looked at before a pattern is
+// run, on either side.
+const maxRun = 16
+
+// windowAt returns the best atom that begins with an item. A longer one must be
+// clearly rarer.
+func windowAt(items []*pattern, i int) (best []atom, rate float64) {
+	to := i
+	for to < len(items) && to-i < maxRun && items[to].kind == patByte {
+		to++
 	}
-	for ; n > 0; n-- {
-		if found, r := window(items[:n]); found != nil && (best == nil || r < rate) {
+	for n := 1; n <= min(maxAtom, to-i); n++ {
+		if n == 3 {
+			continue // which the tables do not know
+		}
+		if found, r := window(items[i : i+n]); found != nil && (best == nil || r < 0.9*rate) {
 			best, rate = found, r
 		}
+	}
+	from := i
+	for from > 0 && i-from < maxRun && items[from-1].kind == patByte {
+		from--
+	}
+	if best != nil {
+		best[0].run, best[0].first = items[from:to], i-from
 	}
 	return best, rate
 }
@@ -97,7 +116,7 @@ func window(leaves []*pattern) ([]atom, float64) {
 	if len(leaves) > 2 && ways > maxKeys || ways > maxShort {
 		return nil, 0
 	}
-	return []atom{{leaves, rate}}, rate
+	return []atom{{leaves: leaves, run: leaves, rate: rate}}, rate
 }
 
 // chance is how often each byte occurs, roughly, in programs and texts.
@@ -130,33 +149,43 @@ type place struct {
 	offset int32 // of a sequence: in bytes
 	fwd    int32 // of a program: where the forward one goes on
 	bwd    int32 // and the backward one
+	run    int32 // of a program: the run around the atom, among those of its unit
 }
 
 // A finder finds the atoms of all patterns in one pass. Those of four bytes are
 // looked up by a bitmap of hashes and then in a table, as package needle does;
 // shorter ones in a table of pairs.
 type finder struct {
-	long    map[uint32][]place
+	keys    map[uint32][]place // of long atoms, until the tables are built
 	maybe   []uint64
 	shift   uint
+	buckets []bucket // by hash, the next one where one is taken
+	places  []place
 	short   [][]place // by two bytes, little-endian; nil if there are none
 	singles []place   // atoms of one byte, for the last byte of the data
 	single  []byte
 }
 
-func newFinder() *finder { return &finder{long: map[uint32][]place{}} }
+// A bucket leads from the four bytes of an atom to its places; there are none
+// in an empty one.
+type bucket struct {
+	key      uint32
+	from, to int32
+}
+
+func newFinder() *finder { return &finder{keys: map[uint32][]place{}} }
 
 // add makes every way to write an atom lead to a place.
 func (f *finder) add(a atom, p place) {
 	if len(a.leaves) == maxAtom {
-		ways(a.leaves, func(key uint32) { f.long[key] = append(f.long[key], p) })
+		ways(a.leaves, func(key uint32) { f.keys[key] = append(f.keys[key], p) })
 		return
 	}
 	if f.short == nil {
 		f.short = make([][]place, 1<<16)
 	}
-	if len(a.leaves) >= 2 {
-		ways(a.leaves[:2], func(key uint32) { f.short[key] = append(f.short[key], p) })
+	if len(a.leaves) == 2 {
+		ways(a.leaves, func(key uint32) { f.short[key] = append(f.short[key], p) })
 		return
 	}
 	for c := range a.leaves[0].set.all {
@@ -183,26 +212,47 @@ func ways(leaves []*pattern, fn func(key uint32)) {
 	step(0, 0)
 }
 
-// build makes the bitmap, with a few dozen bits for each key.
+// build makes the tables of long atoms: the bitmap has a few dozen bits for
+// each key, the buckets are half empty.
 func (f *finder) build() {
-	width := min(max(bits.Len(uint(len(f.long)))+6, 14), 23)
+	n := bits.Len(uint(len(f.keys)))
+	width := min(max(n+6, 14), 23)
 	f.shift = uint(32 - width)
 	f.maybe = make([]uint64, 1<<(width-6))
-	for key := range f.long {
-		h := key * 2654435761 >> f.shift
+	f.buckets = make([]bucket, 2<<n)
+	for _, key := range slices.Sorted(maps.Keys(f.keys)) {
+		h := hash(key) >> f.shift
 		f.maybe[h>>6] |= 1 << (h & 63)
+		b := f.bucket(key)
+		*b = bucket{key, int32(len(f.places)), int32(len(f.places) + len(f.keys[key]))}
+		f.places = append(f.places, f.keys[key]...)
 	}
+	f.keys = nil
 }
 
+// hash spreads four bytes, by the multiplication of Knuth (The Art of Computer
+// Programming 3, 6.4).
+func hash(key uint32) uint32 { return key * 2654435761 }
+
 func (f *finder) test(key uint32) uint64 {
-	h := key * 2654435761 >> f.shift
+	h := hash(key) >> f.shift
 	return f.maybe[h>>6] >> (h & 63) & 1
+}
+
+// bucket returns the bucket of a key, or the empty one where it would be.
+func (f *finder) bucket(key uint32) *bucket {
+	mask := uint32(len(f.buckets) - 1)
+	for i := hash(key) >> 7 & mask; ; i = (i + 1) & mask {
+		if b := &f.buckets[i]; b.key == key || b.to == 0 {
+			return b
+		}
+	}
 }
 
 // scan calls found for every place that an atom at a position leads to, until
 // it returns false.
 func (f *finder) scan(data []byte, found func(p *place, pos int) bool) {
-	if len(f.long) > 0 && !f.scanLong(data, found) {
+	if len(f.places) > 0 && !f.scanLong(data, found) {
 		return
 	}
 	if f.short == nil {
@@ -225,9 +275,9 @@ func (f *finder) scan(data []byte, found func(p *place, pos int) bool) {
 
 func (f *finder) scanLong(data []byte, found func(p *place, pos int) bool) bool {
 	look := func(key uint32, pos int) bool {
-		list := f.long[key]
-		for i := range list {
-			if !found(&list[i], pos) {
+		b := f.bucket(key)
+		for i := b.from; i < b.to; i++ {
+			if !found(&f.places[i], pos) {
 				return false
 			}
 		}

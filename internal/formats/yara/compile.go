@@ -1,6 +1,7 @@
 package yara
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type Set struct {
 	finder *finder
 	files  int
 
+	strings  int // of all rules
 	automata int
 	memories sync.Pool
 }
@@ -27,9 +29,11 @@ type Rule struct {
 	Private, Global bool
 	Tags            []string
 	Meta            []Meta
+	Text            string // as it is written
 
 	file      int
 	strings   []str
+	first     int // number of the first string among those of all rules
 	condition *node
 	variables int
 }
@@ -37,11 +41,11 @@ type Rule struct {
 // Rules returns the rules of the set in the order of their files.
 func (s *Set) Rules() []*Rule { return s.rules }
 
-// maxUnits and maxPlaces bound what is looked for: beyond them, tables of
-// atoms would fill the memory.
+// Bounds of what is looked for, beyond which the tables would fill the memory.
 const (
 	maxUnits  = 400_000
-	maxPlaces = 8 << 20
+	maxPlaces = 2 << 20
+	maxCode   = 2 << 20 // instructions of automata
 )
 
 // Compile makes a set of the rules of files. Each file is a namespace: its
@@ -60,7 +64,8 @@ func Compile(files ...*File) (*Set, []Refusal) {
 type compiler struct {
 	set     *Set
 	refused []Refusal
-	places  int
+	places  int // entries in the tables of atoms
+	code    int // instructions
 }
 
 func (c *compiler) file(number int, f *File) {
@@ -73,7 +78,7 @@ func (c *compiler) file(number int, f *File) {
 			err = c.room(d)
 		}
 		if _, twice := known[src.name]; twice {
-			err = fmt.Errorf("there is another rule of that name before it")
+			err = errors.New("there is another rule of that name before it")
 		} else {
 			known[src.name] = -1
 		}
@@ -101,12 +106,12 @@ func (c *compiler) file(number int, f *File) {
 func (c *compiler) rule(f *File, src *source, known map[string]int) (*Rule, *draft, error) {
 	r := &Rule{
 		File: f.Name, Name: src.name, Line: src.line, Private: src.private, Global: src.global,
-		Tags: src.tags, Meta: src.meta, condition: src.condition,
+		Tags: src.tags, Meta: src.meta, Text: src.text, condition: src.condition,
 	}
 	if len(src.strings) > maxStrings {
 		return nil, nil, fmt.Errorf("%d strings are more than %d", len(src.strings), maxStrings)
 	}
-	res := &resolver{file: f, rule: r, known: known, names: map[string]int{}}
+	res := &resolver{file: f, rule: r, known: known, names: map[string]int{}, fixed: map[int]int64{}, other: map[int]bool{}}
 	for i, s := range src.strings {
 		if _, twice := res.names[s.name]; twice {
 			return nil, nil, fmt.Errorf("there are two strings %s", s.name)
@@ -123,32 +128,36 @@ func (c *compiler) rule(f *File, src *source, known map[string]int) (*Rule, *dra
 			name, _, _ := strings.Cut(src.strings[i].name, " ")
 			return nil, nil, fmt.Errorf("string %s in line %d: %w", name, src.strings[i].line, err)
 		}
+		if at, ok := res.fixed[i]; ok && !res.other[i] {
+			d.fix(at)
+		}
 	}
 	return r, d, nil
 }
 
 // room checks that a rule still fits.
 func (c *compiler) room(d *draft) error {
-	n := 0
+	places, code := c.places, c.code
 	for _, u := range d.units {
 		for _, a := range u.atoms {
-			n += a.places()
+			places += a.places()
+		}
+		if u.fwd != nil {
+			code += len(u.fwd.code) + len(u.bwd.code)
 		}
 	}
-	if len(c.set.units)+len(d.units) > maxUnits || c.places+n > maxPlaces {
-		return fmt.Errorf("the rules before it fill the tables: use fewer, or split them over two scans")
+	if len(c.set.units)+len(d.units) > maxUnits || places > maxPlaces || code > maxCode {
+		return errors.New("with the rules before it there is too much to look for: use fewer in one scan")
 	}
-	c.places += n
+	c.places, c.code = places, code
 	return nil
 }
 
 // places is how many entries an atom has in the tables.
 func (a atom) places() int {
 	n := 1
-	for i, l := range a.leaves {
-		if len(a.leaves) == maxAtom || i < 2 {
-			n *= l.set.size()
-		}
+	for _, l := range a.leaves {
+		n *= l.set.size()
 	}
 	if len(a.leaves) == 1 {
 		n *= 256
@@ -164,14 +173,20 @@ func (c *compiler) adopt(r *Rule, d *draft) {
 			d.strings[i].slots[j] += base
 		}
 	}
-	r.strings = d.strings
+	r.strings, r.first = d.strings, c.set.strings
+	c.set.strings += len(d.strings)
 	c.set.slots = append(c.set.slots, d.slots...)
 	for _, u := range d.units {
 		u.slot += base
 		p := place{unit: int32(len(c.set.units))}
 		for _, a := range u.atoms {
 			if first := a.leaves[0]; u.fwd != nil {
-				p.fwd, p.bwd = u.fwd.at[first], u.bwd.at[first]+1
+				p.fwd, p.bwd, p.run = u.fwd.at[first], u.bwd.at[first]+1, int32(len(u.runs))
+				around := run{first: a.first}
+				for _, l := range a.run {
+					around.sets = append(around.sets, l.set)
+				}
+				u.runs = append(u.runs, around)
 			} else {
 				p.offset = int32(first.min)
 			}
@@ -195,6 +210,8 @@ type resolver struct {
 	known map[string]int
 	names map[string]int // strings
 	order []string
+	fixed map[int]int64 // strings of which one offset is asked, and nothing else
+	other map[int]bool  // strings of which something else is asked
 	vars  []variable
 	inOf  bool // in the body of a loop over strings, where $ alone has a meaning
 }
@@ -228,7 +245,7 @@ func (r *resolver) resolve(n *node) (err error) {
 	return err
 }
 
-var errRegex = fmt.Errorf("a regular expression stands alone: it goes with matches only")
+var errRegex = errors.New("a regular expression stands alone: it goes with matches only")
 
 // kids resolves all parts of a node that are values.
 func (r *resolver) kids(list []*node) error {
@@ -253,7 +270,7 @@ func (r *resolver) node(n *node) (valueType, error) {
 	case opRegex:
 		return typeRegex, nil
 	case opEntrypoint:
-		return 0, fmt.Errorf("entrypoint is deprecated and not supported")
+		return 0, errors.New("entrypoint is deprecated and not supported")
 	case opName:
 		return r.name(n)
 	case opMember:
@@ -391,10 +408,21 @@ func (r *resolver) use(n *node) error {
 		}
 	} else if i, ok := r.names[n.text]; ok {
 		n.set = []int{i}
+		r.asked(i, n)
 	} else {
 		return fmt.Errorf("there is no string %s", n.text)
 	}
 	return r.integers(n.kids)
+}
+
+// asked keeps in mind whether a string is asked for at one offset only.
+func (r *resolver) asked(i int, n *node) {
+	at, before := r.fixed[i]
+	if n.op != opFoundAt || n.kids[0].op != opNumber || before && at != n.kids[0].num {
+		r.other[i] = true
+		return
+	}
+	r.fixed[i] = n.kids[0].num
 }
 
 // quantity resolves how many of a set are wanted.
@@ -413,6 +441,7 @@ func (r *resolver) set(n *node) error {
 	if n.text == "them" {
 		for i := range r.order {
 			n.set = append(n.set, i)
+			r.other[i] = true
 		}
 		if len(n.set) == 0 {
 			return fmt.Errorf("line %d: them are no strings: the rule has none", n.line)
@@ -420,6 +449,11 @@ func (r *resolver) set(n *node) error {
 		return nil
 	}
 	rules := n.kids[0].op == opRule
+	defer func() {
+		for _, i := range n.set {
+			r.other[i] = r.other[i] || !rules
+		}
+	}()
 	for _, k := range n.kids {
 		if rules != (k.op == opRule) {
 			return fmt.Errorf("line %d: strings and rules in one set", k.line)

@@ -2,6 +2,7 @@ package yara
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -57,11 +58,11 @@ type evaluator struct {
 	set     *Set
 	data    []byte
 	ctx     context.Context
-	strings [][][]Span // by rule and string
-	results []bool     // by rule, as far as they have been tried
+	strings [][]Span // by string, over all rules
+	results []bool   // by rule, as far as they have been tried
 
 	// Of the rule at hand:
-	at      int
+	first   int // of its strings
 	vars    []value
 	current int // the string of the loop
 	steps   int
@@ -71,16 +72,16 @@ type evaluator struct {
 // rule tries a rule. Those that it needs stand before it and have been tried.
 func (e *evaluator) rule(i int) bool {
 	r := e.set.rules[i]
-	e.at, e.vars = i, make([]value, r.variables)
+	e.first, e.vars = r.first, make([]value, r.variables)
 	e.results[i] = e.eval(r.condition).holds() && !e.stopped
 	return e.results[i]
 }
 
 // shown returns the strings of a rule that a report may show.
-func (e *evaluator) shown(i int) (out []Found) {
-	for j, s := range e.set.rules[i].strings {
-		if at := e.strings[i][j]; len(at) > 0 && !s.private {
-			out = append(out, Found{s.name, at})
+func (e *evaluator) shown(r *Rule) (out []Found) {
+	for i, s := range r.strings {
+		if at := e.strings[r.first+i]; len(at) > 0 && !s.private {
+			out = append(out, Found{s.name, slices.Clone(at)})
 		}
 	}
 	return out
@@ -89,9 +90,9 @@ func (e *evaluator) shown(i int) (out []Found) {
 // spans returns the places of the string that a node names.
 func (e *evaluator) spans(n *node) []Span {
 	if n.set == nil {
-		return e.strings[e.at][e.current]
+		return e.strings[e.first+e.current]
 	}
-	return e.strings[e.at][n.set[0]]
+	return e.strings[e.first+n.set[0]]
 }
 
 func (e *evaluator) eval(n *node) value {
@@ -430,10 +431,10 @@ func (e *evaluator) of(n *node) value {
 				held++
 			}
 		case bounds == nil:
-			if len(e.strings[e.at][i]) > 0 {
+			if len(e.strings[e.first+i]) > 0 {
 				held++
 			}
-		case within(e.strings[e.at][i], bounds[0], bounds[len(bounds)-1]) > 0:
+		case within(e.strings[e.first+i], bounds[0], bounds[len(bounds)-1]) > 0:
 			held++
 		}
 	}

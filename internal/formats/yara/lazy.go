@@ -1,6 +1,9 @@
 package yara
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // A lazy is an automaton made deterministic as far as some data need it: a
 // state stands for a set of threads, and is worked out when it is first
@@ -14,20 +17,14 @@ type lazy struct {
 	sets    [][]int32
 	behind  []before
 	index   map[string]int32
-	starts  map[start]int32
-	kept    int // threads in all sets
+	starts  []int32 // by instruction and what is behind; -1 if not known
+	kept    int     // threads in all sets
 
 	mark  []uint32
 	gen   uint32
 	stack []int32
 	list  []int32
 	key   []byte
-}
-
-// A start is where a run begins.
-type start struct {
-	pc     int32
-	behind before
 }
 
 // before is what stands behind a run at a position, as assertions ask for it.
@@ -37,13 +34,14 @@ const (
 	beforeEdge before = iota // nothing
 	beforeWord
 	beforeOther
+	behinds // how many there are
 )
 
-// maxStates and maxKept bound the states of one automaton, beyond which it
-// forgets them all.
+// maxCells and maxKept bound the states of one automaton, beyond which it
+// forgets them all: entries of its table, and threads in its states.
 const (
-	maxStates = 2000
-	maxKept   = 1 << 17
+	maxCells = 1 << 16
+	maxKept  = 1 << 16
 )
 
 func newLazy(a *automaton, forward bool) *lazy {
@@ -54,8 +52,8 @@ func newLazy(a *automaton, forward bool) *lazy {
 
 func (l *lazy) forget() {
 	l.next, l.sets, l.behind = l.next[:0], l.sets[:0], l.behind[:0]
-	l.index, l.starts = map[string]int32{}, map[start]int32{}
-	l.kept = 0
+	l.index, l.kept = map[string]int32{}, 0
+	l.starts = slices.Repeat([]int32{-1}, len(l.a.code)*int(behinds))
 }
 
 // run does what [runner.run] does.
@@ -89,21 +87,22 @@ func (l *lazy) run(data []byte, pc int32, pos int, found func(pos int) bool) {
 
 // start returns the state in which a run begins.
 func (l *lazy) start(data []byte, pc int32, pos int) int32 {
-	at := start{pc, beforeEdge}
+	behind := beforeEdge
 	if i := pos - 1; l.a.asserts {
 		if !l.forward {
 			i = pos
 		}
 		if i >= 0 && i < len(data) {
-			at.behind = contextOf(data[i])
+			behind = contextOf(data[i])
 		}
 	}
-	if s, ok := l.starts[at]; ok {
+	at := int(pc)*int(behinds) + int(behind)
+	if s := l.starts[at]; s >= 0 {
 		return s
 	}
 	l.begin()
 	l.close(pc)
-	s := l.state(at.behind)
+	s := l.state(behind)
 	l.starts[at] = s
 	return s
 }
@@ -168,7 +167,7 @@ func (l *lazy) intern(list []int32, behind before) int32 {
 	if s, ok := l.index[string(l.key)]; ok {
 		return s
 	}
-	if len(l.sets) >= maxStates || l.kept > maxKept {
+	if len(l.next) >= maxCells || l.kept > maxKept {
 		l.forget()
 		return l.state(behind)
 	}

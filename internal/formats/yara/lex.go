@@ -15,6 +15,7 @@ type token struct {
 	real float64
 	mods string // of a regex: the letters after its second slash
 	line int
+	at   int // where it begins
 }
 
 type tokenKind uint8
@@ -105,7 +106,7 @@ var marks = []string{"==", "!=", "<=", ">=", "<<", ">>", ".."}
 
 func (l *lexer) next() token {
 	l.space()
-	t := token{line: l.line}
+	t := token{line: l.line, at: l.at}
 	if l.at == len(l.src) {
 		return t
 	}

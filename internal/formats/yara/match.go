@@ -39,50 +39,97 @@ func (s *Set) Match(ctx context.Context, data []byte) (out []Match, notes []stri
 	if len(data) > MaxData {
 		return nil, nil, fmt.Errorf("%d bytes are more than rules can be tried on", len(data))
 	}
-	m := &matcher{set: s, ctx: ctx, data: data, found: make([][]Span, len(s.slots)), full: make([]bool, len(s.slots))}
-	if m.mem, _ = s.memories.Get().(*memory); m.mem == nil {
-		m.mem = &memory{lazy: make([]*lazy, s.automata)}
+	mem, _ := s.memories.Get().(*memory)
+	if mem == nil {
+		mem = s.newMemory()
 	}
+	defer func() { // not after a panic, which may leave anything in it
+		mem.reset()
+		s.memories.Put(mem)
+	}()
+	m := &matcher{set: s, ctx: ctx, data: data, memory: mem}
 	s.finder.scan(data, m.hit)
-	s.memories.Put(m.mem)
-	for i := range m.found {
+	for _, i := range m.touched {
 		m.settle(i)
 	}
-	e := &evaluator{set: s, data: data, ctx: ctx, results: make([]bool, len(s.rules))}
-	for _, r := range s.rules {
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-		e.strings = append(e.strings, m.strings(r))
-	}
+	m.assemble()
+	e := &evaluator{set: s, data: data, ctx: ctx, strings: m.strings, results: make([]bool, len(s.rules))}
 	unmet := make([]bool, s.files) // by file: a global rule does not hold
 	for i, r := range s.rules {
-		held := e.rule(i)
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		if r.Global && !held {
+		if held := e.rule(i); r.Global && !held {
 			unmet[r.file] = true
 		}
 	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	for i, r := range s.rules {
 		if e.results[i] && !r.Private && !unmet[r.file] {
-			out = append(out, Match{r, e.shown(i)})
+			out = append(out, Match{r, e.shown(r)})
 		}
 		notes = append(notes, m.cut(r)...)
 	}
 	return out, notes, nil
 }
 
+// A memory is what a set needs to try its rules on some data. It is kept from
+// one call to the next, with the states that the automata have been in. It is
+// for one goroutine at a time.
+type memory struct {
+	found   [][]Span // by slot
+	full    []bool   // by slot: there are more
+	touched []int    // slots that have matches
+	strings [][]Span // by string, over all rules
+	runner  runner
+	lazy    []*lazy // by automaton
+}
+
+func (s *Set) newMemory() *memory {
+	return &memory{
+		found: make([][]Span, len(s.slots)), full: make([]bool, len(s.slots)),
+		strings: make([][]Span, s.strings), lazy: make([]*lazy, s.automata),
+	}
+}
+
+// maxKeptSpans is the room for matches that a slot keeps for the next data.
+const maxKeptSpans = 64
+
+func (m *memory) reset() {
+	for _, i := range m.touched {
+		m.found[i], m.full[i] = m.found[i][:0], false
+		if cap(m.found[i]) > maxKeptSpans {
+			m.found[i] = nil
+		}
+	}
+	m.touched = m.touched[:0]
+	clear(m.strings)
+}
+
+func (m *memory) run(data []byte, a *automaton, pc int32, pos int, forward bool, found func(pos int) bool) {
+	if a.wide {
+		m.runner.data = data
+		m.runner.run(a, pc, pos, forward, found)
+		m.runner.data = nil
+		return
+	}
+	l := m.lazy[a.number]
+	if l == nil {
+		l = newLazy(a, forward)
+		m.lazy[a.number] = l
+	}
+	l.run(data, pc, pos, found)
+}
+
 // A matcher looks for the strings of a set in some data.
 type matcher struct {
-	set   *Set
-	ctx   context.Context
-	data  []byte
-	mem   *memory
-	found [][]Span // by slot
-	full  []bool   // by slot: there are more
-	hits  int
+	*memory
+	set  *Set
+	ctx  context.Context
+	data []byte
+	hits int
 }
 
 // hit is called for each atom. It returns false once there is no more time.
@@ -95,13 +142,21 @@ func (m *matcher) hit(p *place, pos int) bool {
 		return true
 	}
 	if u.fwd != nil {
-		m.program(u, p, pos)
+		if u.runs[p.run].fits(m.data, pos) {
+			m.program(u, p, pos)
+		}
 		return true
 	}
-	if start := pos - int(p.offset); start >= 0 && u.equal(m.data[start:]) {
+	if start := pos - int(p.offset); start >= 0 && m.allowed(u, start) && u.equal(m.data[start:]) {
 		m.add(u, start, start+u.length())
 	}
 	return true
+}
+
+// allowed reports whether a match at an offset counts.
+func (m *matcher) allowed(u *unit, start int) bool {
+	s := &m.set.slots[u.slot]
+	return !s.fixed || s.offset == int64(start)
 }
 
 func (u *unit) length() int { return max(len(u.exact), len(u.fold), len(u.sets)) }
@@ -135,45 +190,26 @@ func (u *unit) equal(data []byte) bool {
 func (m *matcher) program(u *unit, p *place, pos int) {
 	end := -1
 	longest := m.set.slots[u.slot].longest
-	m.mem.run(m.data, u.fwd, p.fwd, pos, true, func(at int) bool {
+	m.run(m.data, u.fwd, p.fwd, pos, true, func(at int) bool {
 		end = at
 		return longest
 	})
 	if end < 0 {
 		return
 	}
-	m.mem.run(m.data, u.bwd, p.bwd, pos, false, func(start int) bool {
+	m.run(m.data, u.bwd, p.bwd, pos, false, func(start int) bool {
 		m.add(u, start, end)
 		return true
 	})
 }
 
-// A memory is what a set's automata need to run: it is kept from one file to
-// the next, with the states that they have been in.
-type memory struct {
-	runner runner
-	lazy   []*lazy // by automaton
-}
-
-func (m *memory) run(data []byte, a *automaton, pc int32, pos int, forward bool, found func(pos int) bool) {
-	if a.wide {
-		m.runner.data = data
-		m.runner.run(a, pc, pos, forward, found)
-		m.runner.data = nil
-		return
-	}
-	l := m.lazy[a.number]
-	if l == nil {
-		l = newLazy(a, forward)
-		m.lazy[a.number] = l
-	}
-	l.run(data, pc, pos, found)
-}
-
 func (m *matcher) add(u *unit, start, end int) {
 	s := &m.set.slots[u.slot]
-	if s.fullword && m.inWord(u.wide, start, end) {
+	if !m.allowed(u, start) || s.fullword && m.inWord(u.wide, start, end) {
 		return
+	}
+	if len(m.found[u.slot]) == 0 {
+		m.touched = append(m.touched, u.slot)
 	}
 	list := append(m.found[u.slot], Span{int32(start), int32(end - start)})
 	if len(list) >= 2*MaxMatches {
@@ -207,27 +243,25 @@ func tidy(list []Span, longest bool) []Span {
 	return slices.CompactFunc(list, func(a, b Span) bool { return a.Offset == b.Offset })
 }
 
-func (m *matcher) settle(i int) {
-	if len(m.found[i]) == 0 {
-		return
-	}
-	m.found[i] = tidy(m.found[i], m.set.slots[i].longest)
-	if len(m.found[i]) > MaxMatches {
-		m.found[i], m.full[i] = m.found[i][:MaxMatches], true
+func (m *matcher) settle(slot int) {
+	m.found[slot] = tidy(m.found[slot], m.set.slots[slot].longest)
+	if len(m.found[slot]) > MaxMatches {
+		m.found[slot], m.full[slot] = m.found[slot][:MaxMatches], true
 	}
 }
 
-// strings returns the places of each string of a rule.
-func (m *matcher) strings(r *Rule) [][]Span {
-	out := make([][]Span, len(r.strings))
-	for i := range r.strings {
-		s := &r.strings[i]
-		out[i] = m.found[s.slots[len(s.slots)-1]]
-		for part := len(s.slots) - 2; part >= 0 && len(out[i]) > 0; part-- {
-			out[i] = join(m.found[s.slots[part]], out[i], s.gaps[part])
+// assemble puts together the places of each string from those of its parts.
+func (m *matcher) assemble() {
+	for _, r := range m.set.rules {
+		for i := range r.strings {
+			s := &r.strings[i]
+			at := m.found[s.slots[len(s.slots)-1]]
+			for part := len(s.slots) - 2; part >= 0 && len(at) > 0; part-- {
+				at = join(m.found[s.slots[part]], at, s.gaps[part])
+			}
+			m.strings[r.first+i] = at
 		}
 	}
-	return out
 }
 
 // join returns the spans from each head to the nearest tail that lies within

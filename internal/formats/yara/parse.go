@@ -120,7 +120,7 @@ func (p *parser) top() {
 }
 
 func (p *parser) rule() {
-	r := &source{}
+	r, from := &source{}, p.tok.at
 	for {
 		if p.accept("private") {
 			r.private = true
@@ -149,7 +149,9 @@ func (p *parser) rule() {
 	p.expect("condition")
 	p.expect(":")
 	r.condition = p.expression()
+	r.text = string(p.lexer.src[from:p.tok.at])
 	p.expect("}")
+	r.text += "}"
 	p.file.rules = append(p.file.rules, r)
 }
 
@@ -300,7 +302,11 @@ func (p *parser) binary(level int) *node {
 	left := p.binary(level + 1)
 	for (p.tok.kind == tokMark || p.tok.kind == tokName) && slices.Contains(levels[level], p.tok.text) && !p.percent() {
 		t := p.advance()
-		left = &node{op: opBinary, line: t.line, text: t.text, kids: []*node{left, p.binary(level + 1)}}
+		right := p.binary(level + 1)
+		left = &node{op: opBinary, line: t.line, text: t.text, kids: []*node{left, right}, deep: max(left.deep, right.deep) + 1}
+		if left.deep > maxDepth {
+			p.fail("an expression has more than %d operators in a row", maxDepth)
+		}
 	}
 	if level == quantified {
 		return p.maybeOf(left)

@@ -19,6 +19,8 @@ type str struct {
 type slot struct {
 	fullword bool
 	longest  bool // of several matches at one place the longest counts, else the shortest
+	fixed    bool // only the match at one offset counts
+	offset   int64
 }
 
 // A unit is one form of a string that is looked for: as it is, wide, with one
@@ -33,8 +35,30 @@ type unit struct {
 	sets  []byteSet
 
 	fwd, bwd *automaton
+	runs     []run // around each atom
 
 	atoms []atom
+}
+
+// A run is the bytes around an atom of a program. Where they are not there, the
+// program need not run.
+type run struct {
+	sets  []byteSet
+	first int // where the atom begins
+}
+
+// fits reports whether the run stands around the atom at a position.
+func (r *run) fits(data []byte, pos int) bool {
+	pos -= r.first
+	if pos < 0 || len(data)-pos < len(r.sets) {
+		return false
+	}
+	for i := range r.sets {
+		if !r.sets[i].has(data[pos+i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // A draft collects what the strings of one rule need, so that a rule that is
@@ -68,6 +92,14 @@ func (d *draft) add(s *stringSource) error {
 	}
 	d.strings = append(d.strings, out)
 	return err
+}
+
+// fix says that of the string that was added last only one offset is asked.
+// Then it is not looked for elsewhere, nor shown: so does YARA.
+func (d *draft) fix(offset int64) {
+	if s := d.strings[len(d.strings)-1]; len(s.slots) == 1 {
+		d.slots[s.slots[0]].fixed, d.slots[s.slots[0]].offset = true, offset
+	}
 }
 
 func (d *draft) slot(s slot) int {

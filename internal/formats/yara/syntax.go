@@ -17,6 +17,7 @@ type source struct {
 	meta            []Meta
 	strings         []stringSource
 	condition       *node
+	text            string
 }
 
 // A Meta is one line of the meta section of a rule: a string, an int64 or a
@@ -51,6 +52,7 @@ type node struct {
 	real float64
 	text string // a text, a name, the source of a regex, an operator as it is written
 	mods string
+	deep int // operators below it
 
 	typ   valueType
 	set   []int      // strings or rules, by index

@@ -6,6 +6,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/scanners/install"
 	"github.com/loupe-sec/loupe/internal/scanners/layout"
 	"github.com/loupe-sec/loupe/internal/scanners/native"
+	"github.com/loupe-sec/loupe/internal/scanners/signature"
 	"github.com/loupe-sec/loupe/internal/scanners/sourcematch"
 )
 
@@ -15,6 +16,7 @@ var Scanners = []*scan.Scanner{
 	install.Scanner,
 	install.Fetched,
 	layout.Scanner,
+	signature.Scanner,
 	sourcematch.Sources,
 	sourcematch.Scanner,
 }

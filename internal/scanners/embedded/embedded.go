@@ -17,6 +17,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/rule"
@@ -50,11 +51,15 @@ const (
 	nothing way = iota
 	binary
 	text
+	blob
 )
 
-// maxText is the size of source texts that are looked at; no literal of use is
-// in larger ones.
-const maxText = 64 << 20
+// Limits on files that are no binaries: source text of use is not larger, nor
+// is what something may hide in.
+const (
+	maxText = 64 << 20
+	maxBlob = 256 << 20
+)
 
 // sources are endings of files whose literals are looked at. Maps of sources
 // and minified copies say the same again, but who hides something may do so in
@@ -72,7 +77,13 @@ func looks(f *scan.File) way {
 	if native.Identify(f.Head()).Native() {
 		return binary
 	}
-	if f.Size > maxText || bytes.IndexByte(f.Head(), 0) >= 0 {
+	if bytes.IndexByte(f.Head(), 0) >= 0 || !utf8Like(f.Head()) {
+		if f.Size > maxBlob {
+			return nothing
+		}
+		return blob
+	}
+	if f.Size > maxText {
 		return nothing
 	}
 	ext := strings.ToLower(path.Ext(f.Path))
@@ -82,12 +93,24 @@ func looks(f *scan.File) way {
 	return nothing
 }
 
+// utf8Like reports whether the beginning of a file is text, the last character
+// of which may be cut.
+func utf8Like(head []byte) bool {
+	for i := 0; i < utf8.UTFMax && len(head) > i; i++ {
+		if utf8.Valid(head[:len(head)-i]) {
+			return true
+		}
+	}
+	return len(head) == 0
+}
+
 // An about is what this scanner knows of a file that it found.
 type about struct {
 	payload  carve.Payload
 	outer    string // path of the file that it was found in
 	purl     string
 	inBinary bool
+	posing   bool // the outer file is a picture or its like
 }
 
 func file(ctx context.Context, p *scan.Pass, f *scan.File) error {
@@ -111,6 +134,8 @@ func file(ctx context.Context, p *scan.Pass, f *scan.File) error {
 		found, notes = carve.Find(data, images)
 	case text:
 		found, notes = carve.Text(data)
+	case blob:
+		found, notes = carve.Blob(data)
 	}
 	for _, n := range notes {
 		p.Note(f.Path, "%s", n)
@@ -122,11 +147,17 @@ func file(ctx context.Context, p *scan.Pass, f *scan.File) error {
 		p.Embed(f, workspace.Embedded{
 			Name:   payload.Name,
 			Packed: payload.Packed(),
-			About:  &about{payload, f.Path, f.Part.Label, how == binary},
+			About:  &about{payload, f.Path, f.Part.Label, how != text, how == blob && carve.Picture(data)},
 			Open:   func(outer io.ReaderAt, size int64) (io.ReadCloser, error) { return payload.Open(outer, size) },
 		})
 	}
 	return nil
+}
+
+// hidden reports whether the form of a program serves no purpose but to hide
+// it. WebAssembly as text is what scripts carry, also those inside binaries.
+func (a *about) hidden() bool {
+	return a.posing || a.payload.Kind != carve.Wasm && a.payload.Odd(a.inBinary)
 }
 
 // report says of a file that was found what it is and how it was packed. Data
@@ -140,7 +171,7 @@ func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
 	var r *rule.Rule
 	what := "a program"
 	switch {
-	case a.payload.Kind.Program() && a.payload.Odd(a.inBinary):
+	case a.payload.Kind.Program() && a.hidden():
 		r = hiddenProgram
 	case a.payload.Kind.Program():
 		r = packedProgram

@@ -2,44 +2,16 @@ package install_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/loupe-sec/loupe/internal/core/scan"
-	"github.com/loupe-sec/loupe/internal/core/workspace"
-	"github.com/loupe-sec/loupe/internal/scanners/install"
 )
 
 // look scans a folder of files and returns "severity rule path:line" of what
 // was found, and the notes.
 func look(t testing.TB, files map[string]string) (found, notes []string) {
 	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		at := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ws := workspace.New(workspace.Limits{}, "")
-	defer ws.Close()
-	if err := ws.MountDir(workspace.Part{}, root, nil); err != nil {
-		t.Fatal(err)
-	}
-	res, err := scan.Run(t.Context(), []*scan.Scanner{install.Scanner}, ws, nil, scan.Options{Workers: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	res := run(t, files)
 	for _, f := range res.Findings {
 		found = append(found, fmt.Sprintf("%s %s %s:%d", f.Severity, strings.TrimPrefix(f.Rule, "install/"), f.Location.Path, f.Location.Line))
 	}

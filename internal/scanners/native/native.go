@@ -110,6 +110,7 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 	}
 	known.Silent = s.silent()
 	known.Behaviors = inventory.Behaviors{}
+	var telling *shown
 	for i := range set.rules {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // a hostile file makes rules slow
@@ -118,6 +119,9 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 		v, held := s.try(r)
 		if !held {
 			continue
+		}
+		if c, ok := v.candidate(cmp.Or(v.severity, r.rule.Severity)); ok && (telling == nil || c.better(*telling)) {
+			telling = &c
 		}
 		if r.behavior != "" && !v.unused {
 			known.Behaviors[r.behavior] = append(known.Behaviors[r.behavior], inventory.Detail{
@@ -134,6 +138,7 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 			Anchor:      known.Slice,
 		})
 	}
+	known.Preview = s.program.preview(telling)
 	for _, details := range known.Behaviors {
 		slices.SortStableFunc(details, func(a, b inventory.Detail) int { return cmp.Compare(rank(b.Tier), rank(a.Tier)) })
 	}
@@ -186,7 +191,7 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 		Offset:    b.Offset,
 		Size:      int64(len(b.Data)),
 		SHA256:    hex.EncodeToString(sum[:]),
-		Origin:    inventory.FromPackage,
+		Origin:    inventory.OriginOf(f.Part.Origin),
 		Part:      f.Part.Label,
 		Format:    string(b.Format),
 		Arch:      string(b.Arch),

@@ -118,6 +118,9 @@ func (p *program) kernel() []imported {
 		out[i].own = append(out[i].own, at)
 	}
 	for i, c := range p.Syscalls {
+		if p.packed(c.Addr) {
+			continue
+		}
 		if c.Number >= 0 {
 			add(c.Name, c.Addr)
 			continue
@@ -132,6 +135,18 @@ func (p *program) kernel() []imported {
 		}
 	}
 	return out
+}
+
+// packed reports whether an address lies in a section that holds no readable
+// code but noise, in which any instruction occurs by chance.
+func (p *program) packed(addr uint64) bool {
+	const noise = 7.4 // bits per byte; code has 5.5 to 6.8
+	for i := range p.bin.Sections {
+		if s := &p.bin.Sections[i]; s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.FileSize {
+			return p.bin.Entropy(i) >= noise
+		}
+	}
+	return false
 }
 
 // linked returns the functions of libraries, as far as asked for, that are

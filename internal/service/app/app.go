@@ -47,6 +47,7 @@ type ScanRequest struct {
 	Platform string   // of a package's builds: all, host, none or names; empty for the default
 	Scanners []string // names; empty means all
 	Offline  bool
+	Rules    *RuleSet // of LoadRules; nil means the built-in ones
 
 	// FetchPrebuilt fetches what the installation of an npm package would
 	// fetch, from the hosts of GitHub's releases, the package's registry and
@@ -66,8 +67,11 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 		return nil, err
 	}
 	clock := func() time.Time { return cmp.Or(req.Now, time.Now()).UTC().Truncate(time.Millisecond) }
-	out := &report.Report{StartedAt: clock(), Tool: a.Tool(), AIModel: enrich.Model}
-	go native.Prepare()
+	set := req.rules()
+	out := &report.Report{StartedAt: clock(), Tool: a.tool(set), AIModel: enrich.Model}
+	if slices.Contains(set.scanners, native.Scanner) {
+		go native.Prepare()
+	}
 	opened, err := a.open(ctx, req)
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	if len(opened.Fetched) > 0 {
 		known = append(known, inventory.Fetches.Given(opened.Fetched...))
 	}
-	res, err := scan.Run(ctx, all.Scanners, opened.Workspace, known, scan.Options{
+	res, err := scan.Run(ctx, set.scanners, opened.Workspace, known, scan.Options{
 		Event: req.Event, Limits: req.Limits, Only: req.Scanners,
 	})
 	if err != nil {
@@ -88,12 +92,13 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	}
 	out.Target, out.Release = opened.Target, opened.Release
 	out.Binaries = inventory.Binaries.Of(res)
-	inventory.Join(inventory.Downloads.Of(res), opened.Fetched)
+	out.Downloads = inventory.Downloads.Of(res)
+	inventory.Join(out.Downloads, opened.Fetched)
 	inventory.JoinSources(out.Binaries, inventory.SourceMatches.Of(res))
 	out.Findings = enrich.Expect(purposes(opened.Release, res), out.Binaries, res.Findings)
-	out.Notes = finding.ArrangeNotes(append(res.Notes, opened.Notes...))
+	out.Notes = finding.ArrangeNotes(slices.Concat(res.Notes, opened.Notes, set.notes()))
 	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
-	out.Rules = rulesOf(res.Ran)
+	out.Rules = rulesOf(set.scanners, res.Ran)
 	out.Components = components(opened.Release, out.Binaries)
 	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
 	out.CompletedAt = clock()
@@ -109,10 +114,18 @@ func purposes(rel *inventory.Release, res *scan.Result) []inventory.Purpose {
 	return said
 }
 
+// rules are those that a request names, or the built-in ones.
+func (req ScanRequest) rules() *RuleSet {
+	if req.Rules != nil {
+		return req.Rules
+	}
+	return builtin()
+}
+
 // CheckScan refuses a request that cannot mean anything, before anything is
 // fetched.
 func CheckScan(req ScanRequest) error {
-	if _, err := scan.Choose(all.Scanners, req.Scanners); err != nil {
+	if _, err := scan.Choose(req.rules().scanners, req.Scanners); err != nil {
 		return err
 	}
 	if len(req.FetchHosts) > 0 && !req.FetchPrebuilt {
@@ -149,9 +162,9 @@ func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error)
 }
 
 // rulesOf returns the rules of the scanners that ran, sorted by ID.
-func rulesOf(ran []string) []*rule.Rule {
+func rulesOf(scanners []*scan.Scanner, ran []string) []*rule.Rule {
 	var out []*rule.Rule
-	for _, s := range all.Scanners {
+	for _, s := range scanners {
 		if slices.Contains(ran, s.Name) {
 			out = append(out, s.Rules...)
 		}
@@ -195,8 +208,10 @@ func components(rel *inventory.Release, binaries []*inventory.Binary) []report.C
 }
 
 // Tool names this program in reports.
-func (a *App) Tool() report.Tool {
-	return report.Tool{Name: "loupe", Version: cmp.Or(a.opt.Version, "dev"), Rules: rules.Digest(rules.All())}
+func (a *App) Tool() report.Tool { return a.tool(builtin()) }
+
+func (a *App) tool(set *RuleSet) report.Tool {
+	return report.Tool{Name: "loupe", Version: cmp.Or(a.opt.Version, "dev"), Rules: rules.Digest(set.Rules)}
 }
 
 // Scanners lists the scanners.
@@ -204,16 +219,6 @@ func (a *App) Scanners() []*scan.Scanner { return all.Scanners }
 
 // Rules lists the built-in rules, sorted by ID.
 func (a *App) Rules() []*rule.Rule { return rules.All() }
-
-// Rule returns the rule of that ID, or of which it is an old ID.
-func (a *App) Rule(id string) (*rule.Rule, error) {
-	for _, r := range rules.All() {
-		if r.ID == id || slices.Contains(r.Aliases, id) {
-			return r, nil
-		}
-	}
-	return nil, fault.New(fault.NotFound, "there is no rule %q", id).Try("`loupe rules list` shows all of them")
-}
 
 // DefaultDataDir returns where a user's data lies if nothing else is said:
 // $XDG_DATA_HOME/loupe and what other systems have for it. It is empty if the

@@ -16,6 +16,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/rules"
 	"github.com/loupe-sec/loupe/internal/scanners/all"
 	"github.com/loupe-sec/loupe/internal/scanners/native"
+	"github.com/loupe-sec/loupe/internal/scanners/yara"
 )
 
 // Makers turn the described files of examples into real ones.
@@ -25,13 +26,18 @@ var Makers = map[string]ruletest.Maker{
 }
 
 // TestRules runs the examples of rules: the built-in ones if path is empty,
-// else those of the rule file or folder at path. It returns how many rules
-// there were and what is wrong with them, a line each.
+// else those of the rule file or folder at path. YARA's rules have no examples:
+// of them it says which cannot be used. It returns how many rules there were
+// and what is wrong with them, a line each.
 func (a *App) TestRules(ctx context.Context, path string) (tested int, wrong []string, err error) {
 	set, scanners := rules.All(), all.Scanners
 	if path != "" {
-		if set, err = loadRules(path); err != nil {
+		var sources []yara.Source
+		if set, sources, err = readRules([]string{path}); err != nil {
 			return 0, nil, err
+		}
+		if tested, wrong, err = testYARA(sources); err != nil || len(set) == 0 {
+			return tested, wrong, err
 		}
 		if scanners, err = scannersFor(set); err != nil {
 			return 0, nil, err
@@ -42,29 +48,30 @@ func (a *App) TestRules(ctx context.Context, path string) (tested int, wrong []s
 		return 0, nil, fault.New(fault.Unavailable, "there is no room for temporary files").Because(err)
 	}
 	defer os.RemoveAll(dir)
-	wrong, err = ruletest.Check(ctx, dir, scanners, set, Makers)
+	failed, err := ruletest.Check(ctx, dir, scanners, set, Makers)
 	if err != nil {
 		return 0, nil, fault.New(fault.Invalid, "%v", err)
 	}
-	return len(set), wrong, nil
+	return tested + len(set), append(wrong, failed...), nil
 }
 
-// loadRules reads a rule file, or all of a folder.
-func loadRules(path string) ([]*rule.Rule, error) {
-	info, err := os.Stat(path)
+// testYARA says which YARA rules cannot be used.
+func testYARA(sources []yara.Source) (tested int, wrong []string, err error) {
+	scanner, refused, err := yara.New(sources)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, "there is no rule file or folder %q", path).Because(err)
+		return 0, nil, fault.New(fault.Invalid, "%v", err)
 	}
-	if info.IsDir() {
-		set, err := rule.Load(os.DirFS(path))
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "%v", err)
-		}
-		if len(set) == 0 {
-			return nil, fault.New(fault.NotFound, "there are no .rule files in %q", path)
-		}
-		return set, nil
+	for _, r := range refused {
+		wrong = append(wrong, r.Error())
 	}
+	if scanner != nil {
+		tested = len(scanner.Rules)
+	}
+	return tested + len(refused), wrong, nil
+}
+
+// loadRule reads a rule file.
+func loadRule(path string) ([]*rule.Rule, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "the rule file %q cannot be read", path).Because(err)

@@ -41,7 +41,7 @@ func (s *x86) newAbsolute() *absolute {
 	case s.wide || s.c.Image.Format != image.ELF:
 		return nil
 	default:
-		base, ok := s.findBase()
+		base, ok := s.reader.base()
 		if !ok {
 			return nil
 		}
@@ -108,58 +108,138 @@ func (a *absolute) candidate(i int, v uint32) {
 		return
 	}
 	to := uint64(v)
-	p, q := a.code[i-1], a.before(i, 2)
-	switch {
-	case p >= 0xb8 && p <= 0xbf: // MOV r32, imm32
-		if a.wide && q&0xf8 == 0x48 { // MOV r64, imm64
-			if i+8 <= len(a.code) && le32(a.code[i+4:]) == 0 {
-				a.immediate(i-2, to)
-			}
-			return
+	if at, ok := a.stored(i); ok {
+		a.immediate(at, to)
+		return
+	}
+	if at, op, reg, indexed := a.memory(i); at >= 0 {
+		switch {
+		case op == opLEA:
+			a.immediate(at, to)
+		case !indexed:
+			a.operand(at, op, reg, to)
+		case a.targets.data(to):
+			a.add(Ref{a.addr + uint64(at), to, -1, Data})
 		}
-		a.immediate(i-1, to)
+		return
+	}
+	switch p, q := a.code[i-1], a.before(i, 2); {
+	case p >= 0xb8 && p <= 0xbf: // MOV r, imm
+		switch {
+		case !a.wide || q&0xf8 != 0x48:
+			a.immediate(a.prefixed(i-1), to)
+		case i+8 <= len(a.code) && le32(a.code[i+4:]) == 0: // of 64 bits
+			a.immediate(i-2, to)
+		}
 	case p == 0x68: // PUSH imm32
 		a.immediate(i-1, to)
-	case q == 0xc7 && (p < 8 && p != 4 && p != 5 || p&0xf8 == 0xc0): // MOV [r], imm32; MOV r, imm32
-		a.immediate(i-2, to)
-	case a.before(i, 3) == 0xc7 && (q == 0x04 || q&0xf8 == 0x40 && q != 0x44): // MOV [r+s], imm32; MOV [r+n], imm32
-		a.immediate(i-3, to)
-	case a.before(i, 4) == 0xc7 && a.before(i, 3) == 0x44: // MOV [r+s+n], imm32
-		a.immediate(i-4, to)
-	case a.before(i, 6) == 0xc7 && (a.before(i, 5) == 0x05 || a.before(i, 5)&0xf8 == 0x80 && a.before(i, 5) != 0x84):
-		a.immediate(i-6, to)
-	case a.before(i, 7) == 0xc7 && a.before(i, 6) == 0x84:
-		a.immediate(i-7, to)
 	case q == 0x81 && p >= 0xc0: // ADD, CMP, … r, imm32
-		a.immediate(i-2, to)
+		a.immediate(a.prefixed(i-2), to)
 	case !a.wide && (p == 0xa1 || p == 0xa3): // MOV EAX, [n]
-		a.operand(i-1, opLoad, 0, to)
-	case !a.wide && p&0xc7 == 0x05: // [n], or CMP EAX, n
-		switch {
-		case q == opGroup5 && (p>>3 == 2 || p>>3 == 4 || p>>3 == 6):
-			a.operand(i-2, q, p>>3, to)
-		case q == opLoad:
-			a.operand(i-2, q, 0, to)
-		case operandOp[q] || a.before(i, 3) == 0x0f:
-			a.operand(i-2, 0, 0, to)
-		case p == 0x05 || p == 0x2d || p == 0x3d:
-			a.immediate(i-1, to)
-		}
-	case p&0xc0 == 0x80 && p&7 != 4 && (operandOp[q] || a.before(i, 3) == 0x0f): // [r+n]
-		a.indexed(i-2, q, to)
-	case p&7 == 5 && q&0xc7 == 0x04 || q&0xc7 == 0x84: // [s*r+n], [r+s*r+n]
-		if op := a.before(i, 3); operandOp[op] || a.before(i, 4) == 0x0f {
-			a.indexed(i-3, op, to)
+		a.operand(a.prefixed(i-1), opLoad, 0, to)
+	case p == 0x05 || p == 0x2d || p == 0x3d: // ADD, SUB, CMP EAX, imm32
+		a.immediate(a.prefixed(i-1), to)
+	}
+}
+
+// stored returns where the instruction begins that moves the number of 32 bits
+// at i: MOV r/m, imm32 in its forms.
+func (a *absolute) stored(i int) (at int, ok bool) {
+	const op = 0xc7
+	p, q := a.code[i-1], a.before(i, 2)
+	switch {
+	case q == op && (p < 8 && p != 4 && p != 5 || p&0xf8 == 0xc0): // [r], or r
+		at = i - 2
+	case a.before(i, 3) == op && (q == 0x04 || q&0xf8 == 0x40 && q != 0x44): // [r+s], [r+n]
+		at = i - 3
+	case a.before(i, 4) == op && a.before(i, 3) == 0x44: // [r+s+n]
+		at = i - 4
+	case a.before(i, 6) == op && (a.before(i, 5) == 0x05 || a.before(i, 5)&0xf8 == 0x80 && a.before(i, 5) != 0x84): // [n], [r+n]
+		at = i - 6
+	case a.before(i, 7) == op && a.before(i, 6) == 0x84: // [r+s+n]
+		at = i - 7
+	default:
+		return 0, false
+	}
+	return a.prefixed(at), true
+}
+
+// memory returns where the instruction begins that has the displacement at i,
+// its opcode, 0 for those that only read and write, the reg field of its ModRM
+// byte, and whether a register is added; -1 if there is none.
+func (a *absolute) memory(i int) (at int, op, reg byte, indexed bool) {
+	p, q := a.code[i-1], a.before(i, 2)
+	modrm := i - 1
+	switch {
+	case p&0xc7 == 0x05 && !a.wide: // [n]
+	case p&0xc0 == 0x80 && p&7 != 4: // [r+n]
+		indexed = true
+	default:
+		modrm = -1
+	}
+	if modrm >= 0 {
+		if at, op := a.opcode(modrm, indexed); at >= 0 {
+			return at, op, p >> 3 & 7, indexed
 		}
 	}
+	if p&7 == 5 && q&0xc7 == 0x04 || q&0xc7 == 0x84 { // [s*r+n], [r+s*r+n]
+		if at, op := a.opcode(i-2, true); at >= 0 {
+			return at, op, q >> 3 & 7, p != 0x25 // which is no register at all
+		}
+	}
+	return -1, 0, 0, false
+}
+
+// opcode reads the opcode before the ModRM byte at i.
+func (a *absolute) opcode(i int, indexed bool) (at int, op byte) {
+	if i < 1 {
+		return -1, 0
+	}
+	modrm := a.code[i]
+	op = a.code[i-1]
+	switch {
+	case a.before(i, 2) == 0x0f && op >= 0x10 && opcodes0F[op]&hasModRM != 0:
+		return a.prefixed(i - 2), 0
+	case a.before(i, 3) == 0x0f && (a.before(i, 2) == 0x38 || a.before(i, 2) == 0x3a):
+		return a.prefixed(i - 3), 0
+	case !operandOp[op]:
+		return -1, 0
+	case op >= 0x80 && op != 0x89 && op != opLoad && op != opLEA && takesOperand[a.before(i, 2)]: // or itself a ModRM byte
+		return -1, 0
+	case (op == 0xc6 || op == 0xc7) && modrm&0x38 != 0: // which are none
+		return -1, 0
+	case op == opGroup5 && modrm&0x38 == 0x38: // which is none
+		return -1, 0
+	case indexed && modrm >= 0xb8 && (op < 0x38 || op >= 0xc0): // more often MOV r, imm32
+		return -1, 0
+	case op == opGroup5 && (modrm&0x38 == 0x10 || modrm&0x38 == 0x20 || modrm&0x38 == 0x30):
+		return i - 1, op
+	case op == opLoad || op == opLEA:
+		return a.prefixed(i - 1), op
+	}
+	return a.prefixed(i - 1), 0
+}
+
+// prefixed steps back from an opcode over the prefixes before it.
+func (s *x86) prefixed(at int) int {
+	if p := s.before(at, 1); s.wide && p&0xf0 == 0x40 {
+		at--
+	}
+	for range 2 {
+		switch s.before(at, 1) {
+		case 0x66, 0xf0, 0xf2, 0xf3:
+			at--
+		}
+	}
+	return at
 }
 
 // operandOp are the one-byte opcodes with a ModRM byte that compilers give
 // operands in memory.
 var operandOp = func() (t [256]bool) {
 	for _, op := range []int{
-		0x01, 0x03, 0x09, 0x0b, 0x21, 0x23, 0x29, 0x2b, 0x31, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x63, 0x80, 0x81, 0x83, 0x84, 0x85,
-		0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xc6, 0xc7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xf6, 0xf7, 0xff,
+		0x01, 0x03, 0x09, 0x0b, 0x21, 0x23, 0x29, 0x2b, 0x31, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x63, 0x69, 0x6b, 0x80, 0x81, 0x83, 0x84, 0x85,
+		0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8d, 0x8e, 0x8f, 0xc6, 0xc7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xf6, 0xf7, 0xff,
 	} {
 		t[op] = true
 	}
@@ -177,29 +257,32 @@ func (s *x86) before(i, n int) byte {
 // immediate records an address that is a number of the instruction.
 func (a *absolute) immediate(at int, to uint64) { a.operand(at, opLEA, 0, to) }
 
-// indexed records an operand in a table.
-func (a *absolute) indexed(at int, op byte, to uint64) {
-	if op == opLEA {
-		a.immediate(at, to)
-	} else if a.targets.data(to) {
-		a.add(Ref{a.addr + uint64(at), to, -1, Data})
-	}
+// takesOperand are those of them whose ModRM byte is most often met.
+var takesOperand = [256]bool{
+	0x01: true, 0x29: true, 0x31: true, 0x39: true, 0x85: true, 0x89: true, 0x8b: true, 0x8d: true, 0xc7: true, 0xd9: true, 0xdb: true, 0xdd: true,
 }
 
 // fromBase looks at the displacement v at i from a register that holds the
 // address of the global offset table (System V ABI, Intel386 supplement,
 // "Position-Independent Function Prologue").
 func (a *absolute) fromBase(i int, v uint32) {
-	at := i - 2
 	modrm := a.code[i-1]
-	if at < 0 || modrm&0xc0 != 0x80 || modrm&7 == 4 {
+	base := modrm & 7
+	at, op := -1, byte(0)
+	if a.before(i, 2)&0xc7 == 0x84 { // [r+s*r+n]
+		at, op = a.opcode(i-2, true)
+	}
+	if at < 0 && modrm&0xc0 == 0x80 && base != 4 { // [r+n]
+		at, op = a.opcode(i-1, true)
+	}
+	if at < 0 {
 		return
 	}
 	addr := a.addr + uint64(at)
 	for ; a.next < len(a.sets) && a.sets[a.next].addr < addr; a.next++ {
 		a.held[a.sets[a.next].reg] = a.sets[a.next].addr
 	}
-	held := a.held[modrm&7]
+	held := a.held[base]
 	if held == 0 || a.targets.between(held, addr) {
 		return
 	}
@@ -207,40 +290,41 @@ func (a *absolute) fromBase(i int, v uint32) {
 		return
 	}
 	to := uint64(v + a.base)
-	switch op := a.code[at]; op {
-	case opLEA, opLoad:
-		a.operand(at, op, 0, to)
-	case opGroup5:
-		if reg := modrm >> 3 & 7; reg == 2 || reg == 4 || reg == 6 {
-			a.operand(at, op, reg, to)
-		}
-	case 0x81, 0x83, 0x39, 0x3b, 0x03, 0x0b, 0x89, 0xc7:
-		if _, _, ok := a.targets.through(to); !ok {
-			a.operand(at, op, 0, to)
-		}
+	if _, _, ok := a.targets.through(to); ok && op == 0 {
+		return // a test whether it is there
 	}
+	a.operand(at, op, modrm>>3&7, to)
 }
 
-// findBase finds the address of the global offset table: what most of the
+// base returns the address of the global offset table: what most of the first
 // functions that ask for their own address add to it.
-func (s *x86) findBase() (base uint32, ok bool) {
-	const enough = 64
-	votes := map[uint32]int{}
-	n := 0
-	for i := 0; i+16 < len(s.code) && n < enough; i++ {
-		if s.code[i] == 0xe8 {
-			if _, to, ok := s.ownAddress(i); ok && s.targets.memory.at(uint64(to)) != unmapped {
-				votes[to]++
-				n++
+func (r *reader) base() (base uint32, ok bool) {
+	if r.c.Image.Arch != image.X86 || r.c.Image.Format != image.ELF {
+		return 0, false
+	}
+	if r.got == nil {
+		const enough = 64
+		votes := map[uint32]int{}
+		n := 0
+		for _, p := range r.parts {
+			s := &x86{reader: r, addr: p.addr, code: p.bytes}
+			for i := 0; i+16 < len(s.code) && n < enough; i++ {
+				if s.code[i] == 0xe8 {
+					if _, to, ok := s.ownAddress(i); ok && r.targets.memory.at(uint64(to)) != unmapped {
+						votes[to]++
+						n++
+					}
+				}
+			}
+		}
+		r.got = new(uint32)
+		for to, v := range votes {
+			if v > votes[*r.got] || v == votes[*r.got] && to < *r.got {
+				*r.got = to
 			}
 		}
 	}
-	for to, v := range votes {
-		if v > votes[base] || v == votes[base] && to < base {
-			base = to
-		}
-	}
-	return base, n > 0
+	return *r.got, *r.got != 0
 }
 
 // ownAddress reads a call at i of a function that returns its return address,

@@ -2,6 +2,7 @@ package code
 
 import (
 	"math/bits"
+	"slices"
 	"sort"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
@@ -50,17 +51,19 @@ const (
 type sweepARM struct {
 	*sweep
 	flow
-	addr    uint64
-	code    []byte
-	first   int      // reference
-	swapped bool     // big-endian instructions
-	pool    []uint64 // words that a load reads, by their number
-	modes   []image.Mode
-	mapped  bool // modes tell of all code, not of starts of functions alone
-	thumb   bool // what is at the place that the sweep has come to
-	data    bool
-	usual   bool // Thumb, where nothing tells
-	number  uint32
+	addr     uint64
+	code     []byte
+	first    int      // reference
+	swapped  bool     // big-endian instructions
+	pool     []uint64 // words that a load reads, by their number
+	modes    []image.Mode
+	mapped   bool // modes tell of all code, not of starts of functions alone
+	thumb    bool // what is at the place that the sweep has come to
+	data     bool
+	usual    bool // Thumb, where nothing tells
+	number   uint32
+	literals [16]int // references that numbers left, by the register
+	cases    int     // of a switch, as the last comparison has it
 }
 
 func (s *sweepARM) half(i int) uint32 {
@@ -126,6 +129,9 @@ func (s *sweepARM) setMode(m *image.Mode) { s.thumb, s.data = m.Thumb, m.Data }
 // come handles what begins at an address, and finds out the instruction set.
 func (s *sweepARM) come(at uint64, i int) {
 	begins := s.arrive(at)
+	if begins {
+		s.cases = maxCases
+	}
 	told := false
 	for len(s.modes) > 0 && s.modes[0].Addr <= at {
 		if m := &s.modes[0]; !m.Start || m.Addr == at && !s.mapped {
@@ -198,16 +204,34 @@ func (s *sweepARM) place(at uint64, rd uint32, to uint64) {
 }
 
 // number32 puts a number into a register. In a file for fixed addresses it may
-// be one.
+// be one, unless it turns out to be a distance.
 func (s *sweepARM) number32(at uint64, rd uint32, n uint64, whole bool) {
 	n = mask(n)
-	if fixed := s.m.Base != 0; fixed && whole && n>>16 != 0 {
-		if v, ok := s.value(n); ok {
-			s.place(at, rd, v)
-			return
+	s.regs.set(rd, constantValue, n)
+	if v, ok := s.fixed(n); ok && whole {
+		if s.address(at, v) {
+			s.literals[rd&15] = len(s.c.Refs) - 1
 		}
 	}
-	s.regs.set(rd, constantValue, n)
+}
+
+// fixed returns the address that a number is in a file for fixed addresses.
+func (s *sweepARM) fixed(n uint64) (uint64, bool) {
+	if s.m.Base == 0 || n>>16 == 0 {
+		return 0, false
+	}
+	return s.value(n)
+}
+
+// base returns the address that a register holds.
+func (s *sweepARM) base(rn uint32) (uint64, bool) {
+	switch n := s.regs.value[rn]; s.regs.is(rn) {
+	case addressValue:
+		return n, true
+	case constantValue:
+		return s.fixed(n)
+	}
+	return 0, false
 }
 
 // constantAt loads a word beside the code.
@@ -243,29 +267,52 @@ func (s *sweepARM) sum(at, pc uint64, rd, rn, rm uint32) {
 
 // added returns the sum of two registers if it is an address.
 func (s *sweepARM) added(pc uint64, rn, rm uint32) (uint64, bool) {
-	kind := func(r uint32) (uint8, uint64) {
-		if r == pcARM {
-			return addressValue, pc
-		}
-		return s.regs.is(r), s.regs.value[r]
+	if rm == pcARM || s.regs.is(rm) == addressValue {
+		rn, rm = rm, rn
 	}
-	a, x := kind(rn)
-	b, y := kind(rm)
-	if a == addressValue && b == constantValue || a == constantValue && b == addressValue {
-		return mask(x + y), true
+	if s.regs.is(rm) != constantValue {
+		return 0, false
+	}
+	n := s.regs.value[rm]
+	if rn == pcARM {
+		s.distance(rm)
+		return mask(pc + n), true
+	}
+	if to, ok := s.base(rn); ok {
+		return mask(to + n), true
+	}
+	if to, ok := s.base(rm); ok && s.regs.is(rn) == constantValue {
+		return mask(to + s.regs.value[rn]), true
 	}
 	return 0, false
+}
+
+// distance takes back that the number in a register is an address.
+func (s *sweepARM) distance(rn uint32) {
+	const near = 16 // references
+	i := s.literals[rn&15]
+	if v, ok := s.fixed(s.regs.value[rn]); !ok || i < s.first || i >= len(s.c.Refs) || len(s.c.Refs)-i > near || s.c.Refs[i].Target != v {
+		return
+	}
+	s.c.Refs = slices.Delete(s.c.Refs, i, i+1)
+	for r := range s.literals {
+		if s.literals[r] >= i {
+			s.literals[r]--
+		}
+	}
 }
 
 // access handles a load or store of a word or less at a known address.
 func (s *sweepARM) access(at uint64, rt uint32, from uint64, load, word bool) {
 	from = mask(from)
+	if load && word {
+		s.fetch(at, from)
+		s.fetched(at, rt, from)
+		return
+	}
 	s.address(at, from)
 	if load {
 		s.regs.forget(rt)
-		if word {
-			s.fetched(at, rt, from)
-		}
 	}
 }
 
@@ -284,11 +331,10 @@ func (s *sweepARM) fetched(at uint64, rt uint32, from uint64) {
 
 // indirect handles a branch to the address in a register.
 func (s *sweepARM) indirect(at, next uint64, rm uint32, kind Kind) {
-	switch s.regs.is(rm) {
-	case loadedValue:
+	if s.regs.is(rm) == loadedValue {
 		s.through(at, s.regs.value[rm], kind)
-	case addressValue:
-		s.branch(at, s.regs.value[rm], kind)
+	} else if to, ok := s.base(rm); ok {
+		s.branch(at, to, kind)
 	}
 	switch {
 	case kind == Call:
@@ -467,10 +513,12 @@ func (s *sweepARM) offset(at, pc uint64, rd, rn uint32, n uint64) {
 	switch {
 	case rn == pcARM:
 		s.place(at, rd, pc&^3+n)
-	case s.regs.is(rn) == addressValue:
-		s.place(at, rd, s.regs.value[rn]+n)
 	default:
-		s.regs.forget(rd)
+		if to, ok := s.base(rn); ok {
+			s.place(at, rd, to+n)
+		} else {
+			s.regs.forget(rd)
+		}
 	}
 }
 
@@ -491,8 +539,8 @@ func (s *sweepARM) other(at uint64, v, rn, rd uint32) {
 			if pair {
 				s.read(mask(at + 12 + n))
 			}
-		} else if s.regs.is(rn) == addressValue {
-			s.address(at, mask(s.regs.value[rn]+n))
+		} else if to, ok := s.base(rn); ok {
+			s.address(at, mask(to+n))
 		}
 	}
 	if load || pair && v>>5&1 == 0 {
@@ -531,8 +579,10 @@ func (s *sweepARM) single(at, next uint64, v, rn, rd, rm uint32, always bool) {
 			} else {
 				s.frame.store(&s.regs, rd, 31, int64(n))
 			}
-		case s.regs.is(rn) == addressValue:
-			from, known = s.regs.value[rn]+n, true
+		default:
+			if from, known = s.base(rn); known {
+				from += n
+			}
 		}
 	case v>>4&0xff == 0 && v>>23&1 != 0 && before:
 		from, known = s.added(at+8, rn, rm)
@@ -589,8 +639,8 @@ func (s *sweepARM) coprocessor(at, pc uint64, v, rn, rd uint32) {
 				s.read(from + 4)
 			}
 			s.address(at, from)
-		} else if s.regs.is(rn) == addressValue {
-			s.address(at, mask(s.regs.value[rn]+n))
+		} else if to, ok := s.base(rn); ok {
+			s.address(at, mask(to+n))
 		}
 		return
 	}

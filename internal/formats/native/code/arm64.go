@@ -431,12 +431,17 @@ func (s *sweepARM64) single(at uint64, v, rt, rn uint32, vector bool) {
 	}
 	if base != 0 {
 		to := base + uint64(distance)
-		s.address(at, to)
+		pointer := loads && op == 1 && (size == 3 || size == 2 && s.narrow)
+		if pointer {
+			s.fetch(at, to)
+		} else {
+			s.address(at, to)
+		}
 		if loads {
 			s.regs.forget(rt)
-			if size == 3 && op == 1 || size == 2 && op == 1 && s.narrow {
-				s.load(at, rt, to)
-			}
+		}
+		if pointer {
+			s.load(at, rt, to)
 		}
 	} else if loads {
 		s.regs.forget(rt)

@@ -1,6 +1,7 @@
 package code_test
 
 import (
+	"debug/elf"
 	"path/filepath"
 	"testing"
 )
@@ -19,6 +20,7 @@ func TestARMLinked(t *testing.T) {
 			c := read(t, path)
 			list, _ := disassembled(t, path, callsARM, jumpsARM)
 			compareBranches(t, c, list)
+			comparePool(t, c, path, elf.R_ARM_ABS32, elf.R_ARM_REL32, elf.R_ARM_MOVT_ABS, elf.R_ARM_THM_MOVT_ABS, elf.R_ARM_GOT_PREL, elf.R_ARM_GOT32)
 		})
 	}
 }

@@ -9,11 +9,7 @@
 // mapped data. That is linear, fast, and leaves almost no false edges.
 package code
 
-import (
-	"sort"
-
-	"github.com/loupe-sec/loupe/internal/formats/native/image"
-)
+import "github.com/loupe-sec/loupe/internal/formats/native/image"
 
 // A Kind says how a place in code refers to another.
 type Kind uint8
@@ -53,42 +49,9 @@ type Code struct {
 	Read      bool             // false: the instructions of this machine are not read, so absence says nothing
 	Partial   bool             // a limit was met: some of the code was not read, or some of what it says is left out
 
-	callers  callers
-	byTarget []Ref   // data references, by Target
-	reach    []int32 // by function: the index of the root that reaches it first, or -1
-	roots    []Root
-}
-
-// Func returns the index of the function that holds addr, or -1. Where sizes
-// are unknown, a function goes on to the next one or the end of its section.
-func (c *Code) Func(addr uint64) int {
-	i := sort.Search(len(c.Functions), func(i int) bool { return c.Functions[i].Addr > addr }) - 1
-	if i < 0 {
-		return -1
-	}
-	if f := &c.Functions[i]; f.Size > 0 && addr-f.Addr >= f.Size {
-		return -1
-	}
-	return i
-}
-
-// From returns the references that stand in function fn.
-func (c *Code) From(fn int) []Ref {
-	lo, hi := c.span(fn)
-	i := sort.Search(len(c.Refs), func(i int) bool { return c.Refs[i].Addr >= lo })
-	j := i + sort.Search(len(c.Refs)-i, func(k int) bool { return c.Refs[i+k].Addr >= hi })
-	return c.Refs[i:j]
-}
-
-// span returns the addresses that function fn takes up: lo up to before hi.
-func (c *Code) span(fn int) (lo, hi uint64) {
-	f := &c.Functions[fn]
-	hi = ^uint64(0)
-	if fn+1 < len(c.Functions) {
-		hi = c.Functions[fn+1].Addr
-	}
-	if f.Size > 0 {
-		hi = min(hi, f.Addr+f.Size)
-	}
-	return f.Addr, hi
+	index   index // of Functions, if there are indexed of them
+	indexed int
+	parts   []span // of the code that was read, by address
+	graph   graph
+	reach   reach
 }

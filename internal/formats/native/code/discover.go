@@ -30,18 +30,25 @@ func (r *reader) discover() []Ref {
 		j := i
 		calls, taken := 0, 0
 		to := r.pending[i].Target
+		few := i+3 > len(r.pending) || r.pending[i+2].Target != to
 		for ; j < len(r.pending) && r.pending[j].Target == to; j++ {
-			switch r.pending[j].Kind {
-			case Call:
+			switch ref := &r.pending[j]; {
+			case few && !r.inStep(ref.Addr):
+				ref.Kind = Data // bytes of another instruction
+			case ref.Kind == Call:
 				calls++
-			case Taken:
+			case ref.Kind == Taken:
 				taken++
 			}
 		}
 		switch {
 		case calls+taken > 0 && r.startsLike(to, calls):
 			starts = append(starts, image.Function{Addr: to})
-			refs = append(refs, r.pending[i:j]...)
+			for _, ref := range r.pending[i:j] {
+				if ref.Kind != Data {
+					refs = append(refs, ref)
+				}
+			}
 		case taken > 0: // a table among the code
 			for _, ref := range r.pending[i:j] {
 				if ref.Kind == Taken {
@@ -72,6 +79,7 @@ func (c *Code) addFunctions(starts []image.Function) {
 	all = append(append(all, c.Functions...), starts...)
 	slices.SortStableFunc(all, func(a, b image.Function) int { return cmp.Compare(a.Addr, b.Addr) })
 	c.Functions = slices.CompactFunc(all, func(a, b image.Function) bool { return a.Addr == b.Addr })
+	c.indexFunctions()
 }
 
 // startsLike reports whether the code at addr looks like the start of a
@@ -94,16 +102,49 @@ func (r *reader) startsLike(addr uint64, calls int) bool {
 	if p == nil {
 		return false
 	}
-	at := int(addr - p.addr)
-	behind := at == 0 || r.targets.covered(addr-1)
-	if !behind {
-		switch p.bytes[at-1] {
-		case 0xc3, 0xcc, 0x90, 0x00: // RET, and what fills gaps
-			behind = true
-		}
-		behind = behind || at >= 5 && p.bytes[at-5] == 0xe9 || at >= 2 && p.bytes[at-2] == 0xeb || at >= 3 && p.bytes[at-3] == 0xc2
-	}
+	s := &x86{reader: r, wide: wide, addr: p.addr, code: p.bytes}
+	behind := s.behindCode(int(addr - p.addr))
 	return calls >= 1 && (behind || addr%16 == 0) || addr%16 == 0 && behind
+}
+
+// inStep reports whether an instruction begins at addr, as far as that shows
+// from the bytes before, which decode into step soon. Code of other machines
+// than x86 is always in step.
+func (r *reader) inStep(addr uint64) bool {
+	wide := r.c.Image.Arch == image.X86_64
+	p := r.part(addr)
+	if p == nil || !wide && r.c.Image.Arch != image.X86 {
+		return true
+	}
+	const before = 96
+	to := int(addr - p.addr)
+	at := max(0, to-before)
+	if f := r.targets.before(addr); f != nil && f.Addr >= p.addr+uint64(at) {
+		at = int(f.Addr - p.addr)
+	}
+	for at < to {
+		if in, ok := decode(p.bytes[at:], wide); ok {
+			at += in.size
+		} else {
+			at++
+		}
+	}
+	return at == to
+}
+
+// behindCode reports whether what stands before offset at does not go on there:
+// a known function, a return, a jump, or what fills gaps.
+func (s *x86) behindCode(at int) bool {
+	if at == 0 || s.targets.covered(s.addr+uint64(at)-1) {
+		return true
+	}
+	switch s.code[at-1] {
+	case 0xc3, 0xcc, 0x90:
+		return true
+	}
+	return s.before(at, 5) == 0xe9 || s.before(at, 2) == 0xeb || s.before(at, 3) == 0xc2 || // JMP, RET n
+		s.before(at, 6) == 0xff && s.before(at, 5) == 0x25 || // JMP [n]
+		at >= 3 && s.code[at-1] == 0 && s.code[at-2] == 0 && s.code[at-3] == 0
 }
 
 // part returns the part of the code that holds addr, or nil.
@@ -156,27 +197,44 @@ func (r *reader) findStubs(wide bool) {
 		if r.c.Image.Format != image.PE && !inTable(tables, p.addr) {
 			continue
 		}
-		for i := 1; i+5 <= len(s.code); i++ {
-			n := bytes.IndexByte(s.code[i:], 0x25)
-			if i += n; n < 0 || i+5 > len(s.code) {
-				break
-			}
-			if s.code[i-1] != 0xff {
-				continue
-			}
-			slot := uint64(le32(s.code[i+1:]))
+		s.eachJump(0x25, func(at int, n uint32) {
+			slot := uint64(n)
 			if wide {
-				slot = s.target(i+5, le32(s.code[i+1:]))
+				slot = s.target(at+6, n)
 			}
-			index, ok := r.targets.at(slot)
-			if !ok {
-				continue
-			}
-			addr := s.addr + uint64(s.stubStart(i-1))
-			if r.targets.function(addr) || inTable(tables, addr) || !r.targets.covered(addr) {
-				r.targets.place(addr, index)
-			}
+			s.stub(tables, at, slot)
+		})
+		if base, ok := r.base(); ok && !wide {
+			s.eachJump(0xa3, func(at int, n uint32) { s.stub(tables, at, uint64(n+base)) })
 		}
+	}
+}
+
+// eachJump calls f for each JMP with that ModRM byte, with its offset and the
+// four bytes behind.
+func (s *x86) eachJump(modrm byte, f func(at int, n uint32)) {
+	for i := 1; i+5 <= len(s.code); i++ {
+		n := bytes.IndexByte(s.code[i:], modrm)
+		if i += n; n < 0 || i+5 > len(s.code) {
+			return
+		}
+		if s.code[i-1] == 0xff {
+			f(i-1, le32(s.code[i+1:]))
+		}
+	}
+}
+
+// stub notes that the jump at offset at is a stub, if slot is known and nothing
+// runs into the jump.
+func (s *x86) stub(tables []span, at int, slot uint64) {
+	index, ok := s.targets.at(slot)
+	if !ok {
+		return
+	}
+	start := s.stubStart(at)
+	addr := s.addr + uint64(start)
+	if s.targets.function(addr) || inTable(tables, addr) || !s.targets.covered(addr) && s.behindCode(start) {
+		s.targets.place(addr, index)
 	}
 }
 

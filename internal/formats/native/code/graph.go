@@ -1,91 +1,203 @@
 package code
 
 import (
-	"cmp"
-	"slices"
 	"sort"
+	"sync"
 )
 
-// callers lists, for each function, the references to it.
-type callers struct {
-	made  bool
-	first []int32 // by function: where its references begin in refs
-	refs  []int32 // indexes into Code.Refs
+// graph is what is derived from the references once somebody asks.
+type graph struct {
+	makeFirst sync.Once
+	first     []int32 // by function: where its references begin in Refs
+
+	makeCallers sync.Once
+	callers     grouped // by function
+
+	makeUses sync.Once
+	uses     grouped // by import
+
+	makeData sync.Once
+	data     []Ref // data references, by Target
+}
+
+// grouped are references by what they refer to.
+type grouped struct {
+	first []int32 // by group: where it begins in refs
+	refs  []Ref
+}
+
+// group counts, then files: two passes. groupOf returns -1 for what is left out.
+func group(refs []Ref, groups int, groupOf func(*Ref) int) grouped {
+	of := make([]int32, len(refs))
+	g := grouped{first: make([]int32, groups+2)}
+	for i := range refs {
+		n := groupOf(&refs[i])
+		of[i] = int32(n)
+		if n >= 0 {
+			g.first[n+2]++
+		}
+	}
+	for i := 2; i < len(g.first); i++ {
+		g.first[i] += g.first[i-1]
+	}
+	g.refs = make([]Ref, g.first[groups+1])
+	for i, n := range of {
+		if n >= 0 {
+			g.refs[g.first[n+1]] = refs[i]
+			g.first[n+1]++
+		}
+	}
+	g.first = g.first[:groups+1]
+	return g
+}
+
+func (g *grouped) of(i int) []Ref {
+	if i < 0 || i+1 >= len(g.first) {
+		return nil
+	}
+	lo, hi := g.first[i], g.first[i+1]
+	return g.refs[lo:hi:hi]
+}
+
+// From returns the references that stand in function fn, by address.
+func (c *Code) From(fn int) []Ref {
+	c.graph.makeFirst.Do(func() {
+		c.graph.first = make([]int32, len(c.Functions)+1)
+		i := 0
+		for n := range c.Functions {
+			for ; i < len(c.Refs) && c.Refs[i].Addr < c.Functions[n].Addr; i++ {
+			}
+			c.graph.first[n] = int32(i)
+		}
+		c.graph.first[len(c.Functions)] = int32(len(c.Refs))
+	})
+	refs := c.Refs[c.graph.first[fn]:c.graph.first[fn+1]]
+	_, hi := c.span(fn)
+	if n := len(refs); n > 0 && refs[n-1].Addr >= hi {
+		refs = refs[:sort.Search(n, func(i int) bool { return refs[i].Addr >= hi })]
+	}
+	return refs[:len(refs):len(refs)]
 }
 
 // Callers returns the places that call, jump to or take the address of function
-// fn, in code. Tables of pointers that hold it are [Code.Pointers].
+// fn, in code, by address. Tables of pointers that hold it are [Code.Pointers].
 func (c *Code) Callers(fn int) []Ref {
-	c.callers.make(c)
-	lo, hi := c.callers.first[fn], c.callers.first[fn+1]
-	out := make([]Ref, 0, hi-lo)
-	for _, i := range c.callers.refs[lo:hi] {
-		out = append(out, c.Refs[i])
-	}
-	return out
-}
-
-// make counts, then files: two passes over the references.
-func (s *callers) make(c *Code) {
-	if s.made {
-		return
-	}
-	s.made = true
-	s.first = make([]int32, len(c.Functions)+2)
-	of := make([]int32, len(c.Refs))
-	for i := range c.Refs {
-		of[i] = -1
-		if r := &c.Refs[i]; r.Import < 0 {
-			if fn, ok := c.start(r.Target); ok {
-				of[i] = int32(fn)
-				s.first[fn+2]++
+	c.graph.makeCallers.Do(func() {
+		c.graph.callers = group(c.Refs, len(c.Functions), func(r *Ref) int {
+			if r.Import >= 0 || r.Kind == Data {
+				return -1
 			}
-		}
-	}
-	for i := 2; i < len(s.first); i++ {
-		s.first[i] += s.first[i-1]
-	}
-	s.refs = make([]int32, s.first[len(s.first)-1])
-	for i, fn := range of {
-		if fn >= 0 {
-			s.refs[s.first[fn+1]] = int32(i)
-			s.first[fn+1]++
-		}
-	}
-	s.first = s.first[:len(c.Functions)+1]
+			if n, ok := c.start(r.Target); ok {
+				return n
+			}
+			return -1
+		})
+	})
+	return c.graph.callers.of(fn)
 }
 
-// start returns the function that begins at addr.
-func (c *Code) start(addr uint64) (int, bool) {
-	i := sort.Search(len(c.Functions), func(i int) bool { return c.Functions[i].Addr >= addr })
-	return i, i < len(c.Functions) && c.Functions[i].Addr == addr
+// ImportRefs returns the references to an import, by its index in the image's
+// Imports, by address.
+func (c *Code) ImportRefs(i int) []Ref {
+	c.graph.makeUses.Do(func() {
+		n := len(c.Image.Imports)
+		c.graph.uses = group(c.Refs, n, func(r *Ref) int {
+			if int(r.Import) >= n {
+				return -1
+			}
+			return int(r.Import)
+		})
+	})
+	return c.graph.uses.of(i)
 }
 
 // Uses returns the references to each import that has any, by its index in the
 // image's Imports.
 func (c *Code) Uses() map[int][]Ref {
 	out := map[int][]Ref{}
-	for _, r := range c.Refs {
-		if r.Import >= 0 {
-			out[int(r.Import)] = append(out[int(r.Import)], r)
+	for i := range c.Image.Imports {
+		if refs := c.ImportRefs(i); len(refs) > 0 {
+			out[i] = refs
 		}
 	}
 	return out
 }
 
 // DataRefs returns the references to addresses from lo up to before hi, by the
-// address that they name. The first call sorts them.
+// address that they name, then by their own.
 func (c *Code) DataRefs(lo, hi uint64) []Ref {
-	if c.byTarget == nil {
-		c.byTarget = make([]Ref, 0, len(c.Refs)/4)
-		for _, r := range c.Refs {
-			if r.Kind == Data {
-				c.byTarget = append(c.byTarget, r)
-			}
+	c.graph.makeData.Do(func() { c.graph.data = c.sortData() })
+	refs := c.graph.data
+	i := sort.Search(len(refs), func(i int) bool { return refs[i].Target >= lo })
+	j := i + sort.Search(len(refs)-i, func(k int) bool { return refs[i+k].Target >= hi })
+	return refs[i:j:j]
+}
+
+// sortData sorts the data references by their target: it numbers the targets,
+// which are far fewer, and groups the references by that number.
+func (c *Code) sortData() []Ref {
+	var targets addressSet
+	for i := range c.Refs {
+		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
+			targets.add(r.Target)
 		}
-		slices.SortStableFunc(c.byTarget, func(a, b Ref) int { return cmp.Compare(a.Target, b.Target) })
 	}
-	i := sort.Search(len(c.byTarget), func(i int) bool { return c.byTarget[i].Target >= lo })
-	j := i + sort.Search(len(c.byTarget)-i, func(k int) bool { return c.byTarget[i+k].Target >= hi })
-	return c.byTarget[i:j]
+	list := targets.sorted()
+	at := func(i int) uint64 { return list[i] }
+	x := newIndex(len(list), at)
+	return group(c.Refs, len(list), func(r *Ref) int {
+		if r.Kind != Data || r.Import >= 0 {
+			return -1
+		}
+		i, _ := x.search(r.Target, at)
+		return i
+	}).refs
+}
+
+// Func returns the index of the function that holds addr, or -1. Where sizes
+// are unknown, a function goes on to the next one or the end of its section.
+func (c *Code) Func(addr uint64) int {
+	i, ok := c.start(addr)
+	if !ok {
+		i--
+	}
+	if i < 0 {
+		return -1
+	}
+	if _, hi := c.span(i); addr >= hi {
+		return -1
+	}
+	return i
+}
+
+// start returns the function that begins at addr, or the first behind it.
+func (c *Code) start(addr uint64) (int, bool) {
+	if c.indexed != len(c.Functions) {
+		i := sort.Search(len(c.Functions), func(i int) bool { return c.Functions[i].Addr >= addr })
+		return i, i < len(c.Functions) && c.Functions[i].Addr == addr
+	}
+	return c.index.search(addr, c.functionAt)
+}
+
+func (c *Code) functionAt(i int) uint64 { return c.Functions[i].Addr }
+
+// indexFunctions makes the index that start uses.
+func (c *Code) indexFunctions() {
+	c.index, c.indexed = newIndex(len(c.Functions), c.functionAt), len(c.Functions)
+}
+
+// span returns the addresses that function fn takes up: lo up to before hi.
+func (c *Code) span(fn int) (lo, hi uint64) {
+	f := &c.Functions[fn]
+	hi = ^uint64(0)
+	if fn+1 < len(c.Functions) {
+		hi = c.Functions[fn+1].Addr
+	}
+	if f.Size > 0 {
+		return f.Addr, min(hi, f.Addr+min(f.Size, ^uint64(0)-f.Addr))
+	}
+	if i := sort.Search(len(c.parts), func(i int) bool { return c.parts[i].hi > f.Addr }); i < len(c.parts) {
+		hi = min(hi, c.parts[i].hi)
+	}
+	return f.Addr, hi
 }

@@ -13,7 +13,8 @@ const maxPointers = 1 << 20
 
 // findPointers fills Pointers for a binary that is linked for a fixed place and
 // has no relocations: aligned words of its data that hold the start of a
-// function, or the address of data that code names.
+// function or the address of data. Since numbers of 32 bits are soon such an
+// address, that has to be one that code names, or the start of a text.
 func (r *reader) findPointers() {
 	m := r.c.Image
 	lo := r.targets.memory.lo
@@ -55,13 +56,8 @@ func (r *reader) findPointers() {
 			if v-lo >= size {
 				continue
 			}
-			if !r.targets.function(v) {
-				if len(named) == 0 || !r.targets.data(v) {
-					continue
-				}
-				if off := v - lo; named[off/64]>>(off%64)&1 == 0 {
-					continue
-				}
+			if !r.targets.function(v) && !(r.targets.data(v) && (word == 8 || r.named(named, v-lo) || r.startsText(v))) {
+				continue
 			}
 			if len(found) == maxPointers {
 				r.c.Partial = true
@@ -88,4 +84,23 @@ func (r *reader) namedData(lo, size uint64) []uint64 {
 		}
 	}
 	return named
+}
+
+func (r *reader) named(bitmap []uint64, off uint64) bool {
+	return off/64 < uint64(len(bitmap)) && bitmap[off/64]>>(off%64)&1 != 0
+}
+
+// startsText reports whether a zero-terminated text starts at addr.
+func (r *reader) startsText(addr uint64) bool {
+	const short = 4
+	b := r.c.Image.At(addr - 1)
+	if len(b) < 1+short || b[0] != 0 {
+		return false
+	}
+	for _, c := range b[1 : 1+short] {
+		if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -27,19 +28,26 @@ const (
 	Initial      RootKind = "initializer" // .init_array, TLS callbacks, static constructors
 )
 
-var rootKinds = []RootKind{Registration, Exported, Entry, Initial}
+var rootOrder = map[RootKind]int{Registration: 0, Exported: 1, Entry: 2, Initial: 3}
 
 // registrations are the beginnings of names that hosts call when they load an
-// add-on: Node-API, Node's own, CPython, JNI, Bare, Lua, Ruby, PostgreSQL.
+// add-on: Node-API, Node's own, CPython, JNI, Bare, Lua, Ruby, PostgreSQL, COM.
 var registrations = []string{
 	"napi_register_module", "node_register_module", "node_api_module_get_api_version", "PyInit_", "JNI_OnLoad",
-	"bare_register_module", "luaopen_", "_PG_init", "DllRegisterServer",
+	"bare_register_module", "luaopen_", "Init_", "_PG_init", "DllRegisterServer",
+}
+
+// reach is what is reached from where, once somebody asks.
+type reach struct {
+	once  sync.Once
+	roots []Root
+	walk  walk
 }
 
 // Roots returns where the code is entered, by kind and address.
 func (c *Code) Roots() []Root {
 	c.makeReach()
-	return c.roots
+	return c.reach.roots
 }
 
 // Reached returns the root from which function fn is reached first, following
@@ -47,20 +55,53 @@ func (c *Code) Roots() []Root {
 // means that no way was found, which is not proof that there is none.
 func (c *Code) Reached(fn int) (Root, bool) {
 	c.makeReach()
-	if r := c.reach[fn]; r >= 0 {
-		return c.roots[r], true
+	if r := c.reach.walk.funcs[fn].root; r >= 0 {
+		return c.reach.roots[r], true
 	}
 	return Root{}, false
 }
 
+// Chain returns the functions of the shortest way on which function fn is
+// reached from its root, from the root's own to fn; none if no way was found.
+// Where the way leads through tables in data, these are left out. Of a chain
+// longer than most, what is left out is in the middle.
+func (c *Code) Chain(fn, most int) []int {
+	c.makeReach()
+	w := &c.reach.walk
+	if w.funcs[fn].root < 0 || most <= 0 {
+		return nil
+	}
+	var chain []int
+	for at := int32(fn); ; {
+		var from int32
+		if at >= 0 {
+			chain = append(chain, int(at))
+			from = w.funcs[at].from
+		} else {
+			from = w.data[^at].from
+		}
+		if from == rooted {
+			break
+		}
+		at = from
+	}
+	slices.Reverse(chain)
+	if len(chain) > most {
+		head := (most + 1) / 2
+		chain = slices.Delete(chain, head, head+len(chain)-most)
+	}
+	return chain
+}
+
 func (c *Code) findRoots() []Root {
 	var out []Root
-	for _, e := range c.Image.Exports {
-		if e.Addr == 0 && c.Image.Format != image.Wasm {
+	for i := range c.Image.Exports {
+		e := &c.Image.Exports[i]
+		if e.Forward != "" || e.Addr == 0 && c.Image.Format != image.Wasm {
 			continue
 		}
 		kind := Exported
-		if slices.ContainsFunc(registrations, func(p string) bool { return strings.HasPrefix(e.Name, p) }) {
+		if !e.Data && slices.ContainsFunc(registrations, func(p string) bool { return strings.HasPrefix(e.Name, p) }) {
 			kind = Registration
 		}
 		out = append(out, Root{kind, e.Name, e.Addr})
@@ -72,110 +113,127 @@ func (c *Code) findRoots() []Root {
 		out = append(out, Root{Initial, "", addr})
 	}
 	slices.SortStableFunc(out, func(a, b Root) int {
-		return cmp.Or(cmp.Compare(slices.Index(rootKinds, a.Kind), slices.Index(rootKinds, b.Kind)), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(rootOrder[a.Kind], rootOrder[b.Kind]), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Name, b.Name))
 	})
-	return out
+	return slices.Compact(out)
 }
 
 // makeReach walks from the roots over functions and blocks of data. A block is
 // what lies between two addresses that something refers to: who has the address
 // of a table can read all of it.
 func (c *Code) makeReach() {
-	if c.reach != nil {
-		return
-	}
-	w := &walk{c: c, blocks: c.blocks()}
-	w.funcs = slices.Repeat([]int32{-1}, len(c.Functions))
-	w.data = slices.Repeat([]int32{-1}, len(w.blocks))
-	c.roots = c.findRoots()
-	for i, r := range c.roots {
-		w.root = int32(i)
-		w.visit(r.Addr)
-		w.drain()
-	}
-	c.reach = w.funcs
+	c.reach.once.Do(func() {
+		w := walk{c: c, blocks: c.blocks()}
+		w.index = newIndex(len(w.blocks), w.block)
+		none := step{root: -1}
+		w.funcs = slices.Repeat([]step{none}, len(c.Functions))
+		w.data = slices.Repeat([]step{none}, len(w.blocks))
+		c.reach.roots = c.findRoots()
+		for i, r := range c.reach.roots {
+			w.root = int32(i)
+			w.visit(r.Addr, rooted)
+			w.drain()
+		}
+		w.queue, w.blocks, w.index = nil, nil, index{}
+		c.reach.walk = w
+	})
 }
 
 // blocks returns the addresses where blocks of data begin.
 func (c *Code) blocks() []uint64 {
-	var out []uint64
-	for _, r := range c.Refs {
-		if r.Kind == Data {
-			out = append(out, r.Target)
+	var out addressSet
+	for i := range c.Refs {
+		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
+			out.add(r.Target)
 		}
 	}
 	for _, p := range c.Pointers {
-		out = append(out, p.To)
-	}
-	for _, e := range c.Image.Exports {
-		if e.Data {
-			out = append(out, e.Addr)
+		if _, ok := c.start(p.To); !ok {
+			out.add(p.To)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	for i := range c.Image.Exports {
+		if e := &c.Image.Exports[i]; e.Data {
+			out.add(e.Addr)
+		}
+	}
+	return out.sorted()
 }
 
 // maxBlock bounds a block of data in bytes: beyond it, what follows is taken for
 // something else.
 const maxBlock = 64 << 10
 
-// walk is one traversal. What is found first stays with its root.
+// A step says how something was reached: from which root, and from what just
+// before: a function as it is, a block as ^index, or the root itself.
+type step struct{ root, from int32 }
+
+const rooted = -1 << 31
+
+// walk is one traversal, breadth first from each root. What is found first stays
+// with its root.
 type walk struct {
 	c      *Code
 	blocks []uint64
+	index  index // of blocks
 	root   int32
-	funcs  []int32 // by function: its root
-	data   []int32 // by block: its root
+	funcs  []step
+	data   []step  // by block
 	queue  []int32 // functions as they are, blocks as ^index
 }
 
-func (w *walk) visit(addr uint64) {
+func (w *walk) block(i int) uint64 { return w.blocks[i] }
+
+// visit goes to what is at addr, if nobody has been there.
+func (w *walk) visit(addr uint64, from int32) {
 	if fn, ok := w.c.start(addr); ok {
-		w.function(fn)
+		w.function(fn, from)
+		return
+	}
+	if i, ok := w.index.search(addr, w.block); ok {
+		if w.data[i].root < 0 {
+			w.data[i] = step{w.root, from}
+			w.queue = append(w.queue, ^int32(i))
+		}
 		return
 	}
 	if fn := w.c.Func(addr); fn >= 0 { // into the middle: a fragment, an alternate entry
-		w.function(fn)
-	}
-	if i, ok := slices.BinarySearch(w.blocks, addr); ok && w.data[i] < 0 {
-		w.data[i] = w.root
-		w.queue = append(w.queue, ^int32(i))
+		w.function(fn, from)
 	}
 }
 
-func (w *walk) function(fn int) {
-	if w.funcs[fn] < 0 {
-		w.funcs[fn] = w.root
+func (w *walk) function(fn int, from int32) {
+	if w.funcs[fn].root < 0 {
+		w.funcs[fn] = step{w.root, from}
 		w.queue = append(w.queue, int32(fn))
 	}
 }
 
 func (w *walk) drain() {
-	for len(w.queue) > 0 {
-		next := w.queue[len(w.queue)-1]
-		w.queue = w.queue[:len(w.queue)-1]
-		if next >= 0 {
-			for _, r := range w.c.From(int(next)) {
+	for i := 0; i < len(w.queue); i++ {
+		if at := w.queue[i]; at >= 0 {
+			for _, r := range w.c.From(int(at)) {
 				if r.Import < 0 {
-					w.visit(r.Target)
+					w.visit(r.Target, at)
 				}
 			}
-			continue
+		} else {
+			w.follow(at)
 		}
-		w.block(int(^next))
 	}
+	w.queue = w.queue[:0]
 }
 
-// block follows the pointers in a block of data.
-func (w *walk) block(i int) {
+// follow goes to what the pointers in a block of data lead to.
+func (w *walk) follow(at int32) {
+	i := int(^at)
 	lo := w.blocks[i]
-	hi := lo + maxBlock
+	hi := lo + min(maxBlock, ^uint64(0)-lo)
 	if i+1 < len(w.blocks) {
 		hi = min(hi, w.blocks[i+1])
 	}
 	p := w.c.Pointers
 	for k := sort.Search(len(p), func(k int) bool { return p[k].At >= lo }); k < len(p) && p[k].At < hi; k++ {
-		w.visit(p[k].To)
+		w.visit(p[k].To, at)
 	}
 }

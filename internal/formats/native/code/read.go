@@ -18,6 +18,10 @@ func Read(m *image.Image) *Code {
 	}
 	parts, all := codeParts(m)
 	c.Read, c.Partial = len(parts) > 0, !all
+	for _, p := range parts {
+		c.parts = append(c.parts, span{lo: p.addr, hi: p.end(), kind: mappedCode})
+	}
+	c.indexFunctions()
 	r := newReader(c, parts)
 	for _, p := range parts {
 		scan(r, p.addr, p.bytes)
@@ -35,6 +39,10 @@ var scans = map[image.Arch]func(r *reader, addr uint64, code []byte){
 	image.X86:     scanX86,
 	image.AArch64: scanARM64,
 	image.ARM:     scanARM,
+	image.RISCV64: scanRISCV,
+	image.RISCV32: scanRISCV,
+	image.Wasm32:  scanWasm,
+	image.Wasm64:  scanWasm,
 }
 
 // A part is a run of code.
@@ -109,6 +117,7 @@ type reader struct {
 	total    int               // bytes of code
 	done     int               // of total, in parts that were scanned
 	stubs    bool              // of x86, were looked for
+	got      *uint32           // address of the global offset table of x86, 0 if there is none; nil if it was not looked for
 	wrappers map[uint64]uint32 // functions that make the system call whose number is in a register, by their start
 	sweep    *sweep            // of the scans that know what registers hold
 }

@@ -15,6 +15,8 @@ type sweep struct {
 	m     *image.Image
 	got   []span // sections of pointers alone, which stand for what they point to
 	loads [256]loaded
+
+	anchors []uint64 // of RISC-V: what gp holds, 0 if that is not known
 }
 
 // A loaded is the reference that the load of a pointer left. If the pointer is
@@ -98,13 +100,6 @@ func (s *sweep) address(at, to uint64) bool {
 	}
 	switch {
 	case s.targets.data(to):
-		if p, ok := s.global(to); ok {
-			to = p
-			if s.targets.function(to) {
-				s.add(Ref{at, to, -1, Taken})
-				return true
-			}
-		}
 		s.add(Ref{at, to, -1, Data})
 	case s.targets.function(to):
 		s.add(Ref{at, to, -1, Taken})
@@ -117,12 +112,24 @@ func (s *sweep) address(at, to uint64) bool {
 	return true
 }
 
+// fetch records that an instruction loads the pointer at an address. One of
+// those that only stand for what they point to is as good as that.
+func (s *sweep) fetch(at, from uint64) bool {
+	if to, ok := s.global(from); ok {
+		from = to
+	}
+	return s.address(at, from)
+}
+
 // global returns what the pointer at addr points to, if it is one of those that
 // only stand for what they point to.
 func (s *sweep) global(addr uint64) (uint64, bool) {
 	for _, g := range s.got {
 		if addr >= g.lo && addr < g.hi {
-			return s.pointer(addr)
+			if _, _, ok := s.targets.through(addr); ok {
+				return 0, false
+			}
+			return s.constant(addr)
 		}
 	}
 	return 0, false
@@ -150,6 +157,9 @@ func (s *sweep) constant(addr uint64) (uint64, bool) {
 		return 0, false
 	}
 	v := s.word(b)
+	if s.m.Arch == image.ARM && s.targets.function(v&^1) {
+		return v &^ 1, true
+	}
 	return v, s.targets.data(v) || s.targets.function(v)
 }
 

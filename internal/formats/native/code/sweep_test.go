@@ -209,7 +209,7 @@ func compareBranches(t *testing.T, c *code.Code, list []branch) int {
 	}
 	for _, r := range found {
 		b, ok := at[r.Addr]
-		if !ok {
+		if !ok || inStubs(c.Image, r.Addr) {
 			continue // through a pointer
 		}
 		direct++
@@ -226,8 +226,19 @@ func compareBranches(t *testing.T, c *code.Code, list []branch) int {
 	return total
 }
 
+// inStubs reports whether an address is in the linker's stubs, of which a
+// disassembler does not know the instruction set.
+func inStubs(m *image.Image, addr uint64) bool {
+	s := m.Section(".plt")
+	return s != nil && addr-s.Addr < s.Size
+}
+
 // A made is an address that the linker put into instructions.
-type made struct{ at, to uint64 }
+type made struct {
+	at, to  uint64
+	size    uint64 // of the symbol
+	section bool   // a distance into it, which only Rela tables keep, would have to be added
+}
 
 // relocated returns the addresses that relocations of these types say which
 // the linker kept (--emit-relocs).
@@ -278,7 +289,7 @@ func relocated(t *testing.T, path string, types ...uint32) []made {
 			if s.Type == elf.SHT_RELA {
 				to += get(b[2*word:])
 			}
-			list = append(list, made{get(b), to})
+			list = append(list, made{get(b), to, x.Size, s.Type == elf.SHT_REL && elf.ST_TYPE(x.Info) == elf.STT_SECTION})
 		}
 	}
 	return list
@@ -349,7 +360,7 @@ func crossLinked(t *testing.T, compiler string, flags ...string) map[string]stri
 		"library":    {"-O2", "-fPIC", "-shared"},
 	} {
 		args = append(args, flags...)
-		if name == "static-pie" && strings.HasPrefix(compiler, "arm-") {
+		if name == "static-pie" && !strings.HasPrefix(compiler, "aarch64-") {
 			continue // Debian's C library has no startup code for these
 		}
 		cross(t, dir, compiler, append(args, "-w", "-Wl,-q", "p.c", "-lm", "-o", name)...)
@@ -451,4 +462,105 @@ func expectRefs(t *testing.T, c *code.Code, want ...string) {
 			t.Errorf("no reference %s; there are %q", w, slices.Sorted(maps.Keys(have)))
 		}
 	}
+}
+
+// comparePool looks at the symbols that relocations of these types name: the
+// function around must refer to them.
+func comparePool[T ~int](t *testing.T, c *code.Code, path string, types ...T) {
+	t.Helper()
+	found := map[int][]uint64{}
+	starts := map[uint64]bool{}
+	for _, f := range c.Functions {
+		starts[f.Addr] = true
+	}
+	for _, r := range c.Refs {
+		fn := c.Func(r.Addr)
+		found[fn] = append(found[fn], r.Target)
+	}
+	var numbers []uint32
+	for _, typ := range types {
+		numbers = append(numbers, uint32(typ))
+	}
+	total, missed := 0, 0
+	for _, m := range relocated(t, path, numbers...) {
+		fn := c.Func(m.at)
+		if m.section || fn < 0 || c.Functions[fn].Size == 0 || m.at-c.Functions[fn].Addr >= c.Functions[fn].Size {
+			continue
+		}
+		if starts[m.to&^1] {
+			m.to &^= 1
+		}
+		total++
+		if !slices.ContainsFunc(found[fn], func(to uint64) bool { return to == m.to || to-m.to < m.size }) {
+			if missed++; missed < 8 {
+				t.Logf("missed: %s does not refer to %#x of %#x", c.Functions[fn].Name, m.to, m.at)
+			}
+		}
+	}
+	t.Logf("%d addresses, %d missed", total, missed)
+	if total > 100 && float64(missed) > 0.02*float64(total) {
+		t.Errorf("%d of %d addresses are missed", missed, total)
+	}
+}
+
+// FuzzSweep reads any bytes as the code of each machine: references stand in
+// order and in code, and what is called is there.
+func FuzzSweep(f *testing.F) {
+	for _, seed := range [][]byte{
+		{0x00, 0x00, 0x00, 0x90, 0x00, 0x00, 0x40, 0xf9, 0x00, 0x00, 0x3f, 0xd6, 0xc0, 0x03, 0x5f, 0xd6, 0x01, 0x00, 0x00, 0xd4},
+		{0x04, 0x00, 0x9f, 0xe5, 0x00, 0x00, 0x8f, 0xe0, 0xfe, 0xff, 0xff, 0xeb, 0x1e, 0xff, 0x2f, 0xe1, 0x00, 0x10, 0x00, 0x00},
+		{0x02, 0x4b, 0x7b, 0x44, 0xdf, 0xe8, 0x13, 0xf0, 0x01, 0x00, 0x02, 0x00, 0x00, 0xdf, 0x70, 0x47},
+		{0x17, 0x15, 0x00, 0x00, 0x03, 0x35, 0x05, 0x00, 0x02, 0x95, 0x73, 0x00, 0x00, 0x00, 0x82, 0x80},
+		{0x01, 0x01, 0x7f, 0x41, 0x80, 0x08, 0x10, 0x00, 0xfc, 0x08, 0x00, 0x00, 0xfd, 0x0c, 0x0b},
+	} {
+		for machine := range byte(6) {
+			f.Add(seed, machine, uint8(8), false)
+		}
+	}
+	machines := []image.Arch{image.AArch64, image.ARM, image.RISCV64, image.RISCV32, image.Wasm32, image.Wasm64}
+	f.Fuzz(func(t *testing.T, text []byte, machine, step uint8, big bool) {
+		const base, data = 0x10000, 0x20000
+		file := append(slices.Clone(text), make([]byte, 0x200)...)
+		size := uint64(len(text))
+		m := &image.Image{
+			Format: image.ELF, Arch: machines[int(machine)%len(machines)], Bits: 64, BigEndian: big, Data: file,
+			Segments: []image.Segment{
+				{Addr: base, Size: size, FileSize: size, Access: image.Read | image.Execute},
+				{Addr: data, Size: 0x200, FileSize: 0x200, Offset: size, Access: image.Read | image.Write},
+			},
+			Sections: []image.Section{
+				{Name: ".text", Addr: base, Size: size, FileSize: size, Code: true},
+				{Name: ".got", Addr: data, Size: 0x100, Offset: size, FileSize: 0x100},
+			},
+			Imports:  []image.Import{{Name: "taken", Slot: data + 8, Stub: base + 4}},
+			Exports:  []image.Export{{Name: "offered", Addr: base, Slot: data + 16, Stub: base + 8}},
+			Pointers: []image.Pointer{{At: data, To: base}, {At: data + 24, To: data + 0x100}},
+			Modules: []image.WasmModule{{
+				Code: image.Range{Offset: base, Size: size}, Imported: []int32{0}, Base: -1,
+				Memory:  []image.Segment{{Addr: 1024, Size: 64, FileSize: 64, Offset: data}},
+				Passive: []image.Segment{{Size: 64, FileSize: 64, Offset: data}},
+			}},
+			Modes: []image.Mode{{Addr: base + uint64(step)/2, Thumb: step&1 != 0, Start: step&2 != 0}, {Addr: base + 64, Data: true}, {Addr: base + 72, Thumb: true}},
+		}
+		if strings.HasSuffix(string(m.Arch), "32") || m.Arch == image.ARM {
+			m.Bits = 32
+		}
+		if step&4 != 0 {
+			m.Base = base
+		}
+		for at := uint64(0); at < size; at += max(uint64(step), 2) {
+			m.Functions.List = append(m.Functions.List, image.Function{Addr: base + at, Size: uint64(step)})
+		}
+		c := code.Read(m)
+		for i, r := range c.Refs {
+			if r.Addr < base || r.Addr >= base+size || i > 0 && c.Refs[i-1].Addr > r.Addr || r.Import > 0 {
+				t.Fatalf("reference %d of %d: %+v", i, len(c.Refs), r)
+			}
+		}
+		for _, s := range c.Syscalls {
+			if s.Addr < base || s.Addr >= base+size || s.Number < -1<<31 {
+				t.Fatalf("system call %+v", s)
+			}
+		}
+	})
 }

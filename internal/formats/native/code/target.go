@@ -17,12 +17,14 @@ type targets struct {
 	places places // slots and stubs
 	memory memory
 
-	complete bool // functions without a size reach to the next one
+	index    index // of the image's functions
+	complete bool  // functions without a size reach to the next one
 }
 
 func newTargets(m *image.Image, parts []part) *targets {
 	t := &targets{image: m, memory: newMemory(m, parts)}
 	t.marks = newMarks(parts)
+	t.index = newIndex(len(m.Functions.List), func(i int) uint64 { return m.Functions.List[i].Addr })
 	for i := range m.Functions.List {
 		t.marks.set(m.Functions.List[i].Addr, markStart)
 	}
@@ -52,7 +54,7 @@ func newTargets(m *image.Image, parts []part) *targets {
 	}
 	t.addTables()
 	switch m.Functions.Method {
-	case "function-starts", "heuristic", "methoddef", "code-section", "pclntab":
+	case "function-starts", "methoddef", "code-section", "pclntab":
 		t.complete = true
 	}
 	return t
@@ -124,11 +126,21 @@ func (t *targets) addTables() {
 	}
 }
 
+// before returns the last function that starts at addr or before it, or nil.
+func (t *targets) before(addr uint64) *image.Function {
+	list := t.image.Functions.List
+	from, to := t.index.near(addr)
+	i := from + sort.Search(to-from, func(i int) bool { return list[from+i].Addr > addr }) - 1
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}
+
 // between reports whether a function starts behind lo, up to hi.
 func (t *targets) between(lo, hi uint64) bool {
-	list := t.image.Functions.List
-	i := sort.Search(len(list), func(i int) bool { return list[i].Addr > hi }) - 1
-	return i >= 0 && list[i].Addr > lo
+	f := t.before(hi)
+	return f != nil && f.Addr > lo
 }
 
 // data reports whether addr is mapped and holds no instructions.
@@ -139,12 +151,11 @@ func (t *targets) code(addr uint64) bool { return t.memory.at(addr) == mappedCod
 
 // covered reports whether addr lies in a function that is known.
 func (t *targets) covered(addr uint64) bool {
-	list := t.image.Functions.List
-	i := sort.Search(len(list), func(i int) bool { return list[i].Addr > addr }) - 1
-	if i < 0 {
+	f := t.before(addr)
+	switch {
+	case f == nil:
 		return false
-	}
-	if f := &list[i]; f.Size > 0 {
+	case f.Size > 0:
 		return addr-f.Addr < f.Size
 	}
 	return t.complete

@@ -1,5 +1,8 @@
 package code
 
+// maxCases bounds the entries of a table of distances.
+const maxCases = 1 << 12
+
 // narrow handles an instruction of T32 of one halfword.
 func (s *sweepARM) narrow(at uint64, a uint32) {
 	pc, next := at+4, at+2
@@ -20,6 +23,8 @@ func (s *sweepARM) narrow(at uint64, a uint32) {
 		switch a >> 11 & 3 {
 		case 0:
 			s.regs.set(high, constantValue, uint64(a&0xff))
+		case 1:
+			s.cases = int(a&0xff) + 1
 		case 2:
 			s.offset(at, pc, high, high, uint64(a&0xff))
 		case 3:
@@ -42,8 +47,8 @@ func (s *sweepARM) narrow(at uint64, a uint32) {
 		case 8:
 			n <<= 1
 		}
-		if s.regs.is(mid) == addressValue {
-			s.access(at, low, s.regs.value[mid]+n, load, a>>12 == 6)
+		if to, ok := s.base(mid); ok {
+			s.access(at, low, to+n, load, a>>12 == 6)
 		} else if load {
 			s.regs.forget(low)
 		}
@@ -237,6 +242,8 @@ func (s *sweepARM) immediate(at, pc uint64, a, b, rn, rd uint32) {
 		s.regs.set(rd, constantValue, mask(^n))
 	case rd != 15:
 		s.regs.forget(rd)
+	case op == 13: // CMP
+		s.cases = int(min(n+1, maxCases))
 	}
 }
 
@@ -272,8 +279,8 @@ func (s *sweepARM) many(at uint64, i int, a, b, rn, rt, rd uint32) int {
 			from, known = mask((at+4)&^3+n), true
 			s.read(from)
 			s.read(from + 4)
-		} else if s.regs.is(rn) == addressValue {
-			from, known = mask(s.regs.value[rn]+n), true
+		} else if from, known = s.base(rn); known {
+			from = mask(from + n)
 		}
 		if known {
 			s.address(at, from)
@@ -290,9 +297,19 @@ func (s *sweepARM) many(at uint64, i int, a, b, rn, rt, rd uint32) int {
 }
 
 // table skips a table of distances of size bytes each, and returns where it
-// ends: all of what they lead to lies behind it.
+// ends: before what they lead to, and with as many as the comparison before the
+// jump allows.
 func (s *sweepARM) table(from, size int) int {
-	first := min(len(s.code), from+2*256*size)
+	first := min(len(s.code), from+s.cases*size)
+	if s.mapped {
+		first = min(len(s.code), from+maxCases*size)
+		for i := range s.modes[:min(len(s.modes), 4)] {
+			if m := &s.modes[i]; !m.Data && !m.Start && m.Addr > s.addr+uint64(from) {
+				first = min(first, int(m.Addr-s.addr))
+				break
+			}
+		}
+	}
 	i := from
 	for ; i+size <= first; i += size {
 		distance := int(s.code[i])
@@ -327,8 +344,8 @@ func (s *sweepARM) singleThumb(at, next uint64, a, b, rn, rt uint32) {
 		known = true
 	case a>>7&1 != 0: // 12 bits
 		stack = rn == stackARM && word
-		if s.regs.is(rn) == addressValue {
-			from, known = s.regs.value[rn]+uint64(b&0xfff), true
+		if from, known = s.base(rn); known {
+			from += uint64(b & 0xfff)
 		}
 	case b>>11&1 == 0: // register
 		if b>>4&3 == 0 {
@@ -340,8 +357,8 @@ func (s *sweepARM) singleThumb(at, next uint64, a, b, rn, rt uint32) {
 		if b>>10&1 == 0 {
 			n = 0
 		}
-		if s.regs.is(rn) == addressValue {
-			from, known = s.regs.value[rn]+n, true
+		if from, known = s.base(rn); known {
+			from += n
 		}
 	}
 	switch {

@@ -17,9 +17,9 @@ type held struct {
 type heldKind uint8
 
 const (
-	unknown heldKind = iota
-	number
-	argument // what a register held when the function was entered
+	heldNothing heldKind = iota
+	heldNumber
+	heldArgument // what a register held when the function was entered
 )
 
 // A trace follows one function from its start, instruction by instruction, and
@@ -79,7 +79,7 @@ func (t *trace) begin(fn uint64, at int, entry bool) {
 	t.forget()
 	if entry {
 		for r := range t.regs {
-			t.regs[r] = held{argument, uint32(r)}
+			t.regs[r] = held{heldArgument, uint32(r)}
 		}
 	}
 }
@@ -115,11 +115,17 @@ func (t *trace) step(in insn, b []byte) {
 	low := in.op&7 | int(in.rex&1)<<3
 	switch op := in.op; {
 	case op >= 0xb8 && op <= 0xbf: // MOV r, imm
-		regs[low] = held{number, t.imm32(in, b)}
+		regs[low] = held{heldNumber, t.imm32(in, b)}
+	case op == 0xb0: // MOV AL, imm8
+		if regs[rax].kind == heldNumber {
+			regs[rax].value = regs[rax].value&^0xff | uint32(b[in.imm])
+		}
+	case op > 0xb0 && op < 0xb8:
+		regs[low], regs[low&3] = held{}, held{}
 	case op == 0xc7 && mod == 3:
-		regs[rm] = held{number, t.imm32(in, b)}
+		regs[rm] = held{heldNumber, t.imm32(in, b)}
 	case (op == 0x31 || op == 0x33 || op == 0x29 || op == 0x2b) && mod == 3 && reg == rm: // XOR r, r
-		regs[rm] = held{number, 0}
+		regs[rm] = held{heldNumber, 0}
 	case op == 0x89 && mod == 3:
 		regs[rm] = regs[reg]
 	case op == 0x8b && mod == 3:
@@ -142,18 +148,18 @@ func (t *trace) step(in insn, b []byte) {
 		if ok {
 			regs[reg] = t.kept[d]
 		}
-	case op == 0x8d && mod == 1 && rm != rsp && regs[rm].kind == number: // LEA r, [r+n]
-		regs[reg] = held{number, regs[rm].value + uint32(int32(int8(b[in.modrm+1])))}
-	case op == 0x83 && mod == 3 && reg&7 == 0 && regs[rm].kind == number: // ADD r, n
+	case op == 0x8d && mod == 1 && rm != rsp && regs[rm].kind == heldNumber: // LEA r, [r+n]
+		regs[reg] = held{heldNumber, regs[rm].value + uint32(int32(int8(b[in.modrm+1])))}
+	case op == 0x83 && mod == 3 && reg&7 == 0 && regs[rm].kind == heldNumber: // ADD r, n
 		regs[rm].value += uint32(int32(int8(b[in.imm])))
 	case op == 0x83 && mod == 3 && reg&7 == 1 && b[in.imm] == 0xff: // OR r, -1
-		regs[rm] = held{number, 0xffffffff}
-	case op == 0x81 && mod == 3 && reg&7 == 0 && regs[rm].kind == number && !in.small:
+		regs[rm] = held{heldNumber, 0xffffffff}
+	case op == 0x81 && mod == 3 && reg&7 == 0 && regs[rm].kind == heldNumber && !in.small:
 		regs[rm].value += le32(b[in.imm:])
 	case op == 0x6a:
-		t.push(held{number, uint32(int32(int8(b[in.imm])))})
+		t.push(held{heldNumber, uint32(int32(int8(b[in.imm])))})
 	case op == 0x68:
-		t.push(held{number, t.imm32(in, b)})
+		t.push(held{heldNumber, t.imm32(in, b)})
 	case op >= 0x50 && op <= 0x57:
 		t.push(regs[low])
 	case op >= 0x58 && op <= 0x5f:
@@ -161,7 +167,7 @@ func (t *trace) step(in insn, b []byte) {
 		if n := len(t.stack); n > 0 {
 			regs[low], t.stack = t.stack[n-1], t.stack[:n-1]
 		}
-	case op == 0xff && mod == 3 && reg&7 == 0 && regs[rm].kind == number: // INC
+	case op == 0xff && mod == 3 && reg&7 == 0 && regs[rm].kind == heldNumber: // INC
 		regs[rm].value++
 	case !t.wide && op >= 0x40 && op <= 0x47:
 		regs[op&7] = next(regs[op&7], 1)
@@ -180,7 +186,9 @@ func (t *trace) step(in insn, b []byte) {
 		}
 	case op == 0xe9 || op == 0xeb || op == 0xc3 || op == 0xc2 || op == 0xff && reg&7 == 4: // what follows is come to from elsewhere
 		t.forget()
-	case op == 0xf7 && reg&7 >= 4 || op == 0x98 || op == 0x99 || op == 0x1a2 || op == 0x131 || op == 0xf6: // MUL, DIV, CDQ, CPUID
+	case op == 0x99: // CDQ
+		regs[rdx] = held{}
+	case op == 0xf7 && reg&7 >= 4 || op == 0xf6 && reg&7 >= 4 || op == 0x1a2 || op == 0x131: // MUL, DIV, CPUID, RDTSC
 		regs[rax], regs[rdx] = held{}, held{}
 		if op == 0x1a2 {
 			regs[rbx], regs[rcx] = held{}, held{}
@@ -209,10 +217,10 @@ func (t *trace) step(in insn, b []byte) {
 }
 
 func next(h held, n uint32) held {
-	if h.kind != number {
+	if h.kind != heldNumber {
 		return held{}
 	}
-	return held{number, h.value + n}
+	return held{heldNumber, h.value + n}
 }
 
 func (t *trace) push(h held) {
@@ -341,9 +349,13 @@ func (s *x86) systemCalls() {
 			continue
 		}
 		switch h := t.regs[rax]; {
-		case h.kind == number:
-			s.syscall(addr, int(h.value))
-		case h.kind == argument && t.fn != 0 && s.wide:
+		case h.kind == heldNumber:
+			m := s.c.Image
+			if s.code[i] == 0xcd && s.wide { // INT 80 has the numbers of 32-bit programs everywhere
+				m = &image.Image{OS: m.OS, Arch: image.X86}
+			}
+			s.c.Syscalls = append(s.c.Syscalls, Syscall{addr, int(h.value), syscallName(m, int(h.value))})
+		case h.kind == heldArgument && t.fn != 0 && s.wide:
 			s.syscall(addr, -1)
 			s.wraps(t.fn, h.value)
 		default:
@@ -426,9 +438,9 @@ func (r *reader) wrappedCall(traces []*trace, addr uint64, reg uint32) {
 		return
 	}
 	switch h := t.regs[reg]; {
-	case h.kind == number:
+	case h.kind == heldNumber:
 		r.syscall(addr, int(h.value))
-	case h.kind == argument && t.fn != 0:
+	case h.kind == heldArgument && t.fn != 0:
 		r.wraps(t.fn, h.value)
 	}
 }

@@ -1,6 +1,7 @@
 package code
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -127,8 +128,14 @@ func (s *x86) candidate(i int) {
 	switch op := b[0]; {
 	case op == 0xe8:
 		to := s.target(i+5, le32(b[1:]))
+		if to == s.addr+uint64(i)+5 { // of the next instruction, which pops its own address
+			if !s.wide {
+				s.ownsAddress(i)
+			}
+			return
+		}
 		if !s.wide {
-			s.base(i)
+			s.ownsAddress(i)
 		}
 		if marks := s.targets.marks.get(to); marks != 0 {
 			s.transfer(i, to, Call, marks)
@@ -154,9 +161,9 @@ func (s *x86) candidate(i int) {
 	}
 }
 
-// base notes that the call at i is of a function that returns its own address,
+// ownsAddress notes that the call at i is of a function that returns its own address,
 // from which code gets that of the global offset table.
-func (s *x86) base(i int) {
+func (s *x86) ownsAddress(i int) {
 	if i+16 < len(s.code) {
 		if reg, _, ok := s.ownAddress(i); ok {
 			s.sets = append(s.sets, set{s.addr + uint64(i), reg})
@@ -205,7 +212,7 @@ func (s *x86) relativeOperand(i int, distance uint32) {
 	case opGroup5:
 		if reg := s.code[i] >> 3; reg == 2 || reg == 4 || reg == 6 {
 			at := i - 1
-			if at > 0 && s.code[at-1]&0xf8 == 0x48 && reg != 6 {
+			if s.before(at, 1) == 0x48 && (reg == 4 || reg == 2 && bytes.HasPrefix(s.code[min(i+5, len(s.code)):], importPadding)) {
 				at--
 			}
 			s.operand(at, op, reg, s.target(i+5, distance))
@@ -219,6 +226,10 @@ func (s *x86) relativeOperand(i int, distance uint32) {
 		}
 	}
 }
+
+// importPadding is what compilers for Windows put behind the call of an import,
+// which has a REX prefix then, so that both can be rewritten as one.
+var importPadding = []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}
 
 // The opcodes with operands that count.
 const (
@@ -301,11 +312,11 @@ func vectorOperand(b []byte) (n, immediate int, scalar bool) {
 	case b3 == 0x0f && b2 == 0x3a:
 		n, prefix = prefixed(3)
 		space = 3
-	case b3 == 0xc5:
+	case b3 == 0xc5 && (len(b) < 4 || !testsOrMoves[b[len(b)-4]]): // or it is a ModRM byte itself
 		n, prefix = 3, mandatory[b2&3]
-	case len(b) >= 4 && b[len(b)-4] == 0xc4 && b3&0x1f-1 < 3:
+	case len(b) >= 4 && b[len(b)-4] == 0xc4 && b3&0x60 == 0x60 && b3&0x1f-1 < 3:
 		n, prefix, space = 4, mandatory[b2&3], b3&0x1f
-	case len(b) >= 5 && b[len(b)-5] == 0x62 && b[len(b)-4]&7-1 < 3 && b3&4 != 0:
+	case len(b) >= 5 && b[len(b)-5] == 0x62 && b[len(b)-4]&0x68 == 0x60 && b[len(b)-4]&7-1 < 3 && b3&4 != 0:
 		n, prefix, space = 5, mandatory[b3&3], b[len(b)-4]&7
 	default:
 		return 0, 0, false
@@ -325,6 +336,9 @@ func vectorOperand(b []byte) (n, immediate int, scalar bool) {
 	}
 	return n, immediate, scalar
 }
+
+// testsOrMoves are the opcodes behind which C5 is most often met as a ModRM byte.
+var testsOrMoves = [256]bool{0x84: true, 0x85: true, 0x88: true, 0x89: true, 0x8a: true, 0x8b: true, 0xf6: true, 0xf7: true}
 
 // mandatory are the prefixes that the pp field of VEX and EVEX stands for.
 var mandatory = [4]byte{0, 0x66, 0xf3, 0xf2}

@@ -81,6 +81,8 @@ func (f *file) stubFinder() stubFinder {
 		return f.stubsAArch64
 	case machineARM:
 		return f.stubsARM
+	case machineRISCV:
+		return f.stubsRISCV
 	}
 	return nil
 }
@@ -198,6 +200,24 @@ func (f *file) stubsAArch64(code []byte, addr uint64, found func(stub, slot uint
 			stub -= 4
 		}
 		found(stub, f.address(at&^0xfff+uint64(pages)+uint64(ldr>>10&0xfff)<<scale), true)
+	}
+}
+
+// stubsRISCV finds auipc t3, n; ld t3, n(t3); jalr t1, t3 (RISC-V ELF psABI,
+// "Procedure Linkage Table").
+func (f *file) stubsRISCV(code []byte, addr uint64, found func(stub, slot uint64, sure bool)) {
+	insn := layout{}
+	load := uint32(0x000e2e03) // lw
+	if f.wide {
+		load = 0x000e3e03
+	}
+	for i := 0; i+12 <= len(code); i += 4 {
+		auipc, ld := insn.u32(code[i:]), insn.u32(code[i+4:])
+		if auipc&0xfff != 0xe17 || ld&0xfffff != load || insn.u32(code[i+8:]) != 0x000e0367 {
+			continue
+		}
+		at := addr + uint64(i)
+		found(at, f.address(at+uint64(int64(int32(auipc&0xfffff000)))+uint64(int64(int32(ld)>>20))), true)
 	}
 }
 

@@ -95,8 +95,9 @@ type Image struct {
 	Symbols []Symbol // defined symbols of every table, by address then name
 
 	Functions Functions
-	Modes     []Mode    // of 32-bit ARM alone, by Addr
-	Pointers  []Pointer // words of data that hold an address of the image itself, by At
+	Modes     []Mode       // of 32-bit ARM alone, by Addr
+	Modules   []WasmModule // of Wasm alone: its module, or those of a component, by address
+	Pointers  []Pointer    // words of data that hold an address of the image itself, by At
 
 	Stripped bool    // no symbol table beyond what dynamic linking needs
 	Linkage  Linkage // how it gets its libraries
@@ -198,6 +199,17 @@ type Symbol struct {
 	Size uint64 // 0 if unknown
 	Func bool
 	Weak bool
+}
+
+// A WasmModule is what the instructions of a Wasm module go by: its functions have
+// numbers, first those imported, then its bodies in their order; and its data
+// has addresses in a memory, which are not those of the image.
+type WasmModule struct {
+	Code     Range     // its code section
+	Imported []int32   // indexes of functions in Imports
+	Memory   []Segment // data with its address there, by it; its bytes are at Offset, which is the image's address of them
+	Passive  []Segment // data that instructions put into memory, by number; of others, FileSize is 0
+	Base     int64     // global that addresses in Memory count from, -1 if none
 }
 
 // A Mode says how 32-bit ARM bytes are to be read, from an address on.

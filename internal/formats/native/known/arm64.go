@@ -1,6 +1,9 @@
 package known
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // stepARM64 appends the lasting part of the instruction at s.at to the body and
 // moves on behind it (Arm Architecture Reference Manual for A-profile, part C,
@@ -58,6 +61,12 @@ func (s *stream) stepARM64() flow {
 		return on
 	case isPaged && in&0x3b000000 == 0x39000000: // loads and stores with an unsigned offset
 		s.word(in &^ 0x003ffc00)
+		return on
+	case in&0xfffffc1f == 0xd63f0000 && bytes.HasSuffix(s.body, []byte{0, 0, 0, 0x10, byte(rn), 0, 0, 0x91}): // BLR
+		// What is left of a call that asks for the address of a variable of the
+		// thread: ADRP of X0, and LDR of the register. Linkers that know the
+		// address keep the first alone.
+		s.body = s.body[:len(s.body)-4]
 		return on
 	case in&0xfffffc1f == 0xd65f0000, in&0xfffffc1f == 0xd61f0000, in&0xffe0001f == 0xd4200000: // RET, BR, BRK
 		s.word(in)

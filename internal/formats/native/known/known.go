@@ -24,23 +24,24 @@ const (
 	Glibc      Library = "glibc"
 	Musl       Library = "musl"
 	MinGW      Library = "mingw-crt"
-	VisualC    Library = "msvc-crt" // its runtime, and what many unrelated programs for Windows share
+	VisualC    Library = "msvc-crt" // its runtime, and what programs for Windows of several publishers share
 	Libgcc     Library = "libgcc"
 	Libstdcxx  Library = "libstdc++"
 	Libcxx     Library = "libc++"
 	CompilerRT Library = "compiler-rt"
-	RustStd    Library = "rust-std"
+	RustStd    Library = "rust-std" // and what programs in Rust of several publishers share
 	GoStd      Library = "go-std"
 	OpenSSL    Library = "openssl"
 	Zlib       Library = "zlib"
 	SQLite     Library = "sqlite"
 	Libuv      Library = "libuv"
 	Mimalloc   Library = "mimalloc"
+	Shared     Library = "shared" // what else programs of two publishers or more share
 )
 
 // libraries lists them in the order of their numbers in the data: append only.
 var libraries = []Library{
-	"", Glibc, Musl, MinGW, VisualC, Libgcc, Libstdcxx, Libcxx, CompilerRT, RustStd, GoStd, OpenSSL, Zlib, SQLite, Libuv, Mimalloc,
+	"", Glibc, Musl, MinGW, VisualC, Libgcc, Libstdcxx, Libcxx, CompilerRT, RustStd, GoStd, OpenSSL, Zlib, SQLite, Libuv, Mimalloc, Shared,
 }
 
 // A Method says how a function is known, the surest last.

@@ -92,7 +92,7 @@ func TestPlanted(t *testing.T) {
 		{"glibc", "gcc", []string{"-static"}, 85},
 		{"glibc without PIE", "gcc", []string{"-static", "-no-pie", "-O0"}, 85},
 		{"glibc static PIE", "gcc", []string{"-static-pie", "-fPIE"}, 85},
-		{"musl", "musl-gcc", []string{"-static"}, 85},
+		{"musl", "musl-gcc", []string{"-static"}, 75},
 		{"glibc x86", "gcc", []string{"-m32", "-static"}, 80},
 		{"glibc aarch64", "aarch64-linux-gnu-gcc", []string{"-static"}, 80},
 		{"mingw", "x86_64-w64-mingw32-gcc", []string{"-static"}, 80},
@@ -191,4 +191,33 @@ func isOwn(name string) bool {
 func isThunk(c *code.Code, fn int) bool {
 	b := c.Image.At(c.Functions[fn].Addr)
 	return c.Image.Format == image.PE && len(b) > 6 && b[0] == 0xff && b[1] == 0x25
+}
+
+// FuzzLabel asks for marks of whatever looks like code, laid out as functions.
+func FuzzLabel(f *testing.F) {
+	seed := []byte("\x55\x48\x89\xe5\xe8\x00\x00\x00\x00\x48\x8b\x05\x10\x00\x00\x00\xff\x15\x20\x00\x00\x00\x5d\xc3\xcc\xcc")
+	f.Add(seed, []byte{8, 8, 2, 200}, uint8(0))
+	f.Add(seed, []byte{0, 1, 255, 3}, uint8(1))
+	f.Add(seed, []byte{4, 4, 4, 4, 4}, uint8(2))
+	f.Fuzz(func(t *testing.T, text, layout []byte, kind uint8) {
+		m := &image.Image{
+			Format: []image.Format{image.ELF, image.PE, image.MachO}[kind%3], Arch: []image.Arch{image.X86_64, image.X86, image.AArch64}[kind/3%3],
+			Bits: 64, Data: text, Base: 0x1000, Entry: 0x1000,
+			Segments: []image.Segment{{Addr: 0x1000, Size: uint64(len(text)), FileSize: uint64(len(text)), Access: image.Read | image.Execute}},
+			Imports:  []image.Import{{Name: "IsDebuggerPresent", Slot: 0x1010}},
+		}
+		if m.Arch == image.X86 {
+			m.Bits = 32
+		}
+		addr := uint64(0x1000)
+		for _, b := range layout {
+			m.Functions.List = append(m.Functions.List, image.Function{Addr: addr, Size: uint64(b >> 2), Name: []string{"", "_start", "_ZNSt1aE", "main"}[b&3]})
+			addr += uint64(b>>1) + 1
+		}
+		m.Finish()
+		c := code.Read(m)
+		if marks := known.Label(c, ""); len(marks) != len(c.Functions) {
+			t.Errorf("%d marks for %d functions", len(marks), len(c.Functions))
+		}
+	})
 }

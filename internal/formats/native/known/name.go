@@ -120,10 +120,11 @@ var callers = []string{"_Function_handler", "_Invoker", "_State_impl", "__invoke
 // section 5.1 "External Names").
 func itanium(name string) Library {
 	scope := strings.TrimPrefix(name, "_Z")
-	if strings.HasPrefix(scope, "Th") || strings.HasPrefix(scope, "Tv") { // a thunk: behind its offsets
-		if i := strings.LastIndex(scope[:min(len(scope), 24)], "_"); i > 0 {
-			scope = scope[i+1:]
-		}
+	if thunk, ok := strings.CutPrefix(scope, "Th"); ok { // behind one offset
+		_, scope, _ = strings.Cut(thunk, "_")
+	} else if thunk, ok := strings.CutPrefix(scope, "Tv"); ok { // behind two
+		_, thunk, _ = strings.Cut(thunk, "_")
+		_, scope, _ = strings.Cut(thunk, "_")
 	}
 	scope = strings.TrimLeft(scope, "Z") // something inside of a function
 	if nested, ok := strings.CutPrefix(scope, "N"); ok {

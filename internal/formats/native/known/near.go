@@ -41,7 +41,7 @@ type neighbours struct {
 	start []bool // by function: runs before the program's own code, and calls it
 	count []int  // by function: how many before it are surely of a library's own objects
 
-	may map[int]Library // functions that are known if all others here are
+	may []Library // by function: what it belongs to if all others here do
 }
 
 func newNeighbours(c *code.Code, marks []Mark) *neighbours {
@@ -50,6 +50,7 @@ func newNeighbours(c *code.Code, marks []Mark) *neighbours {
 		root:  make([]bool, len(marks)),
 		start: make([]bool, len(marks)),
 		count: make([]int, len(marks)+1),
+		may:   make([]Library, len(marks)),
 	}
 	for _, r := range c.Roots() {
 		if fn := c.Func(r.Addr); fn >= 0 {
@@ -86,15 +87,19 @@ func (n *neighbours) starts(entry int) {
 func (n *neighbours) round() bool {
 	n.candidates()
 	n.drop()
+	found := false
 	for i, l := range n.may {
-		n.marks[i] = Mark{l, Neighbour}
+		if l != "" {
+			n.marks[i] = Mark{l, Neighbour}
+			found = true
+		}
 	}
-	return len(n.may) > 0
+	return found
 }
 
 // candidates collects the functions between known ones of one library.
 func (n *neighbours) candidates() {
-	n.may = map[int]Library{}
+	clear(n.may)
 	for i, m := range n.marks {
 		n.count[i+1] = n.count[i]
 		if m.By == Body || m.By == Neighbour || m.By == Symbol && !mangled(n.c.Functions[i].Name) {
@@ -160,21 +165,26 @@ func (n *neighbours) share(lo, hi int) int {
 	return 100 * (n.count[hi] - n.count[lo]) / (hi - lo)
 }
 
-// drop takes out what unknown code close by refers to, and goes on with what
-// that has made unknown.
+// drop takes out what unknown code close by refers to, and then what that
+// refers to.
 func (n *neighbours) drop() {
-	for {
-		var out []int
-		for i := range n.may {
-			if !n.private(i) {
-				out = append(out, i)
+	var out []int
+	for i, l := range n.may {
+		if l != "" && !n.private(i) {
+			out = append(out, i)
+		}
+	}
+	for len(out) > 0 {
+		i := out[len(out)-1]
+		out = out[:len(out)-1]
+		if n.may[i] == "" {
+			continue
+		}
+		n.may[i] = ""
+		for _, r := range n.c.From(i) {
+			if to := n.c.Func(r.Target); r.Import < 0 && to >= 0 && near(i, to) {
+				out = append(out, to)
 			}
-		}
-		if len(out) == 0 {
-			return
-		}
-		for _, i := range out {
-			delete(n.may, i)
 		}
 	}
 }
@@ -184,17 +194,20 @@ func (n *neighbours) drop() {
 func (n *neighbours) private(i int) bool {
 	for _, r := range n.c.Callers(i) {
 		from := n.c.Func(r.Addr)
-		if from < 0 {
-			from = n.behind(r.Addr)
-		} else if n.marks[from].Library != "" {
+		if from >= 0 && (n.marks[from].Library != "" || n.may[from] != "") {
 			continue
 		}
-		if _, may := n.may[from]; !may && max(from-i, i-from) <= nearby {
+		if from < 0 {
+			from = n.behind(r.Addr)
+		}
+		if near(i, from) {
 			return false
 		}
 	}
 	return true
 }
+
+func near(a, b int) bool { return max(a-b, b-a) <= nearby }
 
 // behind returns the last function that starts before addr.
 func (n *neighbours) behind(addr uint64) int {

@@ -299,6 +299,9 @@ const (
 // moves on behind it.
 func (s *stream) stepX86(wide bool) flow {
 	b := s.code[s.at:]
+	if s.local(b, wide) {
+		return on
+	}
 	x, ok := readX86(b, wide)
 	if !ok {
 		return broken
@@ -334,6 +337,41 @@ func (s *stream) stepX86(wide bool) flow {
 	}
 	s.slot(at, &x, b, wide, rip)
 	return flow
+}
+
+// local reads what linkers make of a call that asks for the address of a
+// variable of the thread, where they know how far it is from the thread's
+// pointer (ELF Handling For Thread-Local Storage, sections 5.4 and 5.6), and
+// appends what it was.
+func (s *stream) local(b []byte, wide bool) bool {
+	const (
+		narrow  = "\x65\xa1\x00\x00\x00\x00\x81\xe8"     // mov %gs:0, %eax; sub
+		pointer = "\x64\x48\x8b\x04\x25\x00\x00\x00\x00" // mov %fs:0, %rax
+		module  = "\x66\x66\x66" + pointer
+		general = len(pointer) + 7 // then lea or add
+	)
+	if !wide {
+		if b[0] != 0x65 || len(b) < len(narrow)+4 || string(b[:len(narrow)]) != narrow {
+			return false
+		}
+		s.body = append(s.body, 0x8d, 0x04, 0x1d, 0xe8)
+		s.at += len(narrow) + 4
+		return true
+	}
+	if b[0] == 0x66 && len(b) >= len(module) && string(b[:len(module)]) == module {
+		s.body = append(s.body, markLoad, 7, 0xe8)
+		s.at += len(module)
+		return true
+	}
+	if b[0] != 0x64 || len(b) < general || string(b[:len(pointer)]) != pointer {
+		return false
+	}
+	if then := string(b[len(pointer) : len(pointer)+3]); then != "\x48\x8d\x80" && then != "\x48\x03\x05" {
+		return false
+	}
+	s.body = append(s.body, markLoad, 7, 0x66, 0x66, 0x48, 0xe8)
+	s.at += general
+	return true
 }
 
 // hidden reports whether the immediate may be what a linker fills in.

@@ -24,7 +24,7 @@ const (
 const (
 	maxEntries = 16
 	maxNested  = 8
-	maxDepth   = 2 // of signatures inside signatures
+	maxDepth   = 1 // of signatures inside signatures
 )
 
 // A peFile is what of a PE file the hash depends on. Offsets are into data.
@@ -283,9 +283,10 @@ func (f *peFile) between() (n int) {
 // follows as many bytes as they have: the letter of the document. For a file
 // without gaps that is the same as [peFile.digest].
 func (f *peFile) sectionDigest(h crypto.Hash) []byte {
-	if d := f.gaps[h]; d != nil {
+	if d, ok := f.gaps[h]; ok {
 		return d
 	}
+	f.gaps[h] = nil // unless all sections are there
 	if f.headers < f.entry+8 || f.headers > f.table.Offset {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smallstep/pkcs7"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/pe"
 	"github.com/loupe-sec/loupe/internal/formats/native/signature"
@@ -185,6 +188,28 @@ func TestTimestampsCount(t *testing.T) {
 	}
 }
 
+// TestTimestampOfAnother moves a good time stamp to another signature.
+func TestTimestampOfAnother(t *testing.T) {
+	stamp := []byte{0x2b, 6, 1, 4, 1, 0x82, 0x37, 3, 3, 1}
+	plain := program(t)
+	one := sign(t, plain, forge.Order{Signer: "Contoso 0", Time: noon})
+	tail := bytes.TrimRight(one[bytes.Index(one, stamp):], "\x00") // without padding
+	for n := range 50 {                                            // lengths of signatures differ by a byte or two
+		other := sign(t, plain, forge.Order{Signer: fmt.Sprintf("Contoso %d", 1+n%9), Program: strings.Repeat("x", n/9), Time: noon})
+		at := bytes.Index(other, stamp)
+		if len(bytes.TrimRight(other, "\x00")) != at+len(tail) || bytes.HasPrefix(other[at:], tail) {
+			continue
+		}
+		copy(other[at:], tail)
+		s := readPE(t, other)
+		if !s.Valid() || !s.Time.IsZero() || !problem(s, "it is for another signature") {
+			t.Errorf("%+v", s)
+		}
+		return
+	}
+	t.Fatal("no two time stamps have the same length")
+}
+
 func TestUnhashedData(t *testing.T) {
 	if s := readPE(t, sign(t, program(t), forge.Order{Signer: "Contoso", Hidden: 100})); s.Unhashed != 100 || !s.Valid() {
 		t.Errorf("beside the message: %d bytes, %+v", s.Unhashed, s)
@@ -197,10 +222,69 @@ func TestUnhashedData(t *testing.T) {
 	if s := readPE(t, more); s.Unhashed < 30 || s.Digest != signature.Good {
 		t.Errorf("behind the entry: %d bytes, %+v", s.Unhashed, s)
 	}
+	rest := append(bytes.Clone(data), "hide it"...)
+	binary.LittleEndian.PutUint32(rest[entry+4:], size+7)
+	if s := readPE(t, rest); s.Unhashed != 7 || s.Digest != signature.Good {
+		t.Errorf("in the last bytes of the table: %d bytes, %+v", s.Unhashed, s)
+	}
 	padded := append(bytes.Clone(data), make([]byte, 512)...)
 	binary.LittleEndian.PutUint32(padded[entry+4:], size+512)
 	if s := readPE(t, padded); s.Unhashed != 0 || !s.Valid() {
 		t.Errorf("zeros hide nothing: %d bytes, %+v", s.Unhashed, s)
+	}
+}
+
+// TestGapBetweenSections has signers who follow the document by the letter, and
+// hash headers and sections alone, then as much of the end as is missing.
+func TestGapBetweenSections(t *testing.T) {
+	const gap = 512
+	le := binary.LittleEndian
+	plain := program(t)
+	count := int(le.Uint16(plain[0x80+6:]))
+	last := 0x80 + 24 + 240 + 40*(count-1)
+	at := le.Uint32(plain[last+20:])
+	data := slices.Concat(plain[:at], bytes.Repeat([]byte("gap!"), gap/4), plain[at:])
+	le.PutUint32(data[last+20:], at+gap)
+	letter := func(file []byte) []byte {
+		const checksum, entry = 0x80 + 24 + 64, 0x80 + 24 + 112 + 4*8
+		end := at + gap + le.Uint32(file[last+16:])
+		return slices.Concat(file[:checksum], file[checksum+4:entry], file[entry+8:at], file[at+gap:end], file[end-gap:])
+	}
+	for _, hashed := range []func([]byte) []byte{nil, letter} {
+		s := readPE(t, sign(t, data, forge.Order{Signer: "Contoso", Hashed: hashed}))
+		want := 0
+		if hashed != nil {
+			want = gap
+		}
+		if !s.Valid() || s.Unhashed != want {
+			t.Errorf("by the letter %v: %d bytes are not hashed, %+v", hashed != nil, s.Unhashed, s)
+		}
+	}
+}
+
+// TestOtherContent has messages that are good by themselves, and not about the
+// digest of a binary.
+func TestOtherContent(t *testing.T) {
+	cert, key := newKey(t)
+	m, err := pkcs7.NewSignedData([]byte("a letter"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.AddSigner(cert, key, pkcs7.SignerInfoConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	message, err := m.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := readPE(t, withTable(program(t), withMessage(message))); s.Signature != signature.Bad || !problem(s, "is not the digest of a binary") || s.Signer != "Fabrikam" {
+		t.Errorf("%+v", s)
+	}
+	data := sign(t, program(t), forge.Order{Signer: "Contoso"})
+	image := []byte{0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 1, 15}
+	data[bytes.Index(data, image)+9] = 21 // a Java class
+	if s := readPE(t, data); s.Digest != signature.Bad || !problem(s, "for another kind of file") {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -290,6 +374,56 @@ func FuzzAuthenticode(f *testing.F) {
 		f.Add(sign(f, plain, o))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := pe.Parse(data); err == nil {
+			checkSane(t, signature.Read(m), len(data))
+		}
+	})
+}
+
+// withTable puts a certificate table behind a PE file.
+func withTable(plain, table []byte) []byte {
+	data := append(bytes.Clone(plain), make([]byte, -len(plain)&7)...)
+	entry := 0x80 + 24 + 112 + 4*8
+	binary.LittleEndian.PutUint32(data[entry:], uint32(len(data)))
+	binary.LittleEndian.PutUint32(data[entry+4:], uint32(len(table)))
+	return append(data, table...)
+}
+
+// withMessage makes a certificate table of one message.
+func withMessage(message []byte) []byte {
+	table := binary.LittleEndian.AppendUint32(nil, uint32(8+len(message)))
+	return append(append(table, 0, 2, 2, 0), message...)
+}
+
+// TestHostileMessages has a limit of time, of the test as a whole: each of them
+// would take for ever if work grew faster than they do.
+func TestHostileMessages(t *testing.T) {
+	plain := program(t)
+	head := []byte("\x30\x84\x00\x80\x00\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0\x84\x00\x7f\xff\xe0")
+	for name, message := range map[string][]byte{
+		"deep":                bytes.Repeat([]byte{0x30, 0x80}, 4<<20),
+		"deep in signed data": append(bytes.Clone(head), bytes.Repeat([]byte{0x30, 0x80}, 4<<20)...),
+		"open, wide":          append([]byte{0x30, 0x80}, bytes.Repeat([]byte{0x30, 0x80, 0x30, 0x80, 0, 0, 0, 0}, 1<<20)...),
+		"many elements":       append(bytes.Clone(head), bytes.Repeat([]byte{0x30, 0}, 4<<20)...),
+	} {
+		s := readPE(t, withTable(plain, withMessage(message)))
+		if s == nil || s.Valid() || s.Broken() || !problem(s, "cannot be read") {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+func FuzzCertificateTable(f *testing.F) {
+	plain := program(f)
+	for _, o := range []forge.Order{
+		{Signer: "A", Time: noon, Program: "p", URL: "u"},
+		{Signer: "B", Digest: crypto.SHA1, Time: noon, Counter: true, Nested: []forge.Order{{Signer: "C"}}, Hidden: 9},
+	} {
+		data := sign(f, plain, o)
+		f.Add(data[binary.LittleEndian.Uint32(data[0x80+24+112+4*8:]):])
+	}
+	f.Fuzz(func(t *testing.T, table []byte) {
+		data := withTable(plain, table)
 		if m, err := pe.Parse(data); err == nil {
 			checkSane(t, signature.Read(m), len(data))
 		}

@@ -65,7 +65,7 @@ func readCertificate(e element) (*certificate, error) {
 
 // readKey reads a SubjectPublicKeyInfo.
 func readKey(e element) (any, error) {
-	const mostBits = 16 << 10 // a larger one is there to take time
+	const mostBits = 8 << 10 // a larger one is there to take time
 	key, err := x509.ParsePKIXPublicKey(e.full)
 	if err != nil {
 		return nil, err

@@ -65,6 +65,7 @@ const (
 	maxAttrs   = 100
 	maxValues  = 20
 	maxSigned  = 1 << 20 // bytes of signed attributes
+	maxStamps  = 8
 )
 
 // readMessage reads a ContentInfo with a SignedData, and returns what follows.
@@ -385,8 +386,12 @@ func (s *Signature) describe(m *message, si *signer) {
 
 // stamp finds out when a signature was made, by somebody else's word.
 func (s *Signature) stamp(m *message, si *signer) {
+	stamps := 0
 	for _, a := range si.unsigned {
 		for _, v := range a.values {
+			if stamps == maxStamps {
+				break
+			}
 			var at time.Time
 			var by string
 			var err error
@@ -398,6 +403,7 @@ func (s *Signature) stamp(m *message, si *signer) {
 			default:
 				continue
 			}
+			stamps++
 			if err != nil {
 				s.problem("a time stamp does not count: %v", err)
 			} else if s.Time.IsZero() || at.Before(s.Time) {

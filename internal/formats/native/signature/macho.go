@@ -88,7 +88,7 @@ func readMachO(m *image.Image) *Signature {
 		s.problem("the signature is cut off: %d of %d bytes are there", len(data), at.Size)
 	}
 	length := uint64(binary.BigEndian.Uint32(data[4:]))
-	if length > uint64(len(data)) {
+	if length < 12 || length > uint64(len(data)) {
 		s.problem("the signature says that it has %d bytes, and %d are there", length, len(data))
 		length = uint64(len(data))
 	}

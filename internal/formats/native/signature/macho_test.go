@@ -159,6 +159,7 @@ func TestMachODefects(t *testing.T) {
 			return b
 		}), signature.Good, signature.Bad, "does not vouch for the SHA-384 code directory"},
 		{"cut off", good[:len(good)-1000], signature.Unchecked, signature.Unchecked, "cut off"},
+		{"shorter than its header", edit(func(b []byte) []byte { binary.BigEndian.PutUint32(superblob(b)[4:], 1); return b }), signature.Good, signature.Good, "says that it has 1 bytes"},
 		{"no code directory", slot(0, func(e []byte) { e[3] = 9 }), signature.Unchecked, signature.Unchecked, "no code directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -176,6 +177,68 @@ func TestMachODefects(t *testing.T) {
 	}
 	if s := readMachO(t, signMachO(t, library(t), forge.Order{Signer: "Contoso", Unit: "OTHER", Team: "TEAM"})); !problem(s, `team "TEAM", and the certificate is of "OTHER"`) {
 		t.Errorf("team of somebody else: %q", s.Problems)
+	}
+}
+
+// TestAdHocDefects changes what a code directory says of the file.
+func TestAdHocDefects(t *testing.T) {
+	good := library(t)
+	edit := func(offset int, v uint32) []byte {
+		b := bytes.Clone(good)
+		s := superblob(b)
+		binary.BigEndian.PutUint32(s[int(binary.BigEndian.Uint32(s[16:]))+offset:], v)
+		return b
+	}
+	limit := uint32(len(good) - len(superblob(good)))
+	for _, test := range []struct {
+		name    string
+		data    []byte
+		verdict signature.Verdict
+		problem string
+	}{
+		{"as signed", good, signature.Good, ""},
+		{"covers itself", edit(32, limit+1), signature.Bad, "covers itself"},
+		{"covers more than there is", edit(32, limit+1<<20), signature.Bad, "bytes were signed, and"},
+		{"covers less", edit(32, limit-4096), signature.Bad, "there are hashes for"},
+		{"fewer hashes", edit(28, limit/4096), signature.Bad, "there are hashes for"},
+		{"more hashes than bytes", edit(28, 1<<30), signature.Unchecked, "lie outside of it"},
+		{"scattered", edit(44, 1), signature.Unchecked, "scattered"},
+		{"tiny pages", edit(36, 32<<24|2<<16|4), signature.Unchecked, "pages of 16 bytes"},
+		{"another hash", edit(36, 32<<24|9<<16|12), signature.Unchecked, "hashes of type 9"},
+		{"not marked", edit(12, 0), signature.Good, "not marked as ad hoc"},
+	} {
+		s := readMachO(t, test.data)
+		if s == nil || s.Digest != test.verdict || test.problem != "" && !problem(s, test.problem) || test.problem == "" && len(s.Problems) > 0 {
+			t.Errorf("%s: %+v; want %s, %q", test.name, s, test.verdict, test.problem)
+		}
+	}
+}
+
+// TestInfoPlist checks the property list that lies inside a binary.
+func TestInfoPlist(t *testing.T) {
+	data := build(t, `{format: macho, signed: true, sections: [{name: "__TEXT,__info_plist", text: "<plist/>"}]}`)
+	for info, want := range map[string]signature.Verdict{"<plist/>": signature.Good, "<other/>": signature.Bad} {
+		s := readMachO(t, signMachO(t, data, forge.Order{Signer: "Contoso", Info: []byte(info)}))
+		if s.Digest != want || problem(s, "the Info.plist in the binary") != (want == signature.Bad) {
+			t.Errorf("%s: %+v", info, s)
+		}
+	}
+	if s := readMachO(t, signMachO(t, library(t), forge.Order{Signer: "Contoso", Info: []byte("beside it")})); !s.Valid() {
+		t.Errorf("an Info.plist that is not in the binary: %+v", s)
+	}
+}
+
+// TestLeftover takes what lies behind a signature for the rest of an earlier
+// one, unless it is too much for that.
+func TestLeftover(t *testing.T) {
+	data := library(t)
+	command := bytes.Index(data, []byte("\x1d\x00\x00\x00\x10\x00\x00\x00"))
+	for _, test := range []struct{ left, want int }{{5000, 0}, {100_000, 100_000}} {
+		b := append(bytes.Clone(data), bytes.Repeat([]byte{1}, test.left)...)
+		binary.LittleEndian.PutUint32(b[command+12:], uint32(len(superblob(b))))
+		if s := readMachO(t, b); s == nil || s.Unhashed != test.want {
+			t.Errorf("%d bytes: %+v", test.left, s)
+		}
 	}
 }
 
@@ -198,8 +261,9 @@ func TestFatMachO(t *testing.T) {
 	}
 }
 
-// TestOtherWriter reads messages that another library makes.
-func TestOtherWriter(t *testing.T) {
+// newKey makes a key, and a certificate by itself.
+func newKey(t *testing.T) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -213,6 +277,12 @@ func TestOtherWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cert, key
+}
+
+// TestOtherWriter reads messages that another library makes.
+func TestOtherWriter(t *testing.T) {
+	cert, key := newKey(t)
 	for _, detached := range []bool{true, false} {
 		message := func(directory []byte) ([]byte, error) {
 			m, err := pkcs7.NewSignedData(directory)
@@ -232,6 +302,26 @@ func TestOtherWriter(t *testing.T) {
 		if s := readMachO(t, data); !s.Valid() || s.Signer != "Fabrikam" || s.Serial != "4d" || !s.SelfSigned {
 			t.Errorf("detached %v: %+v", detached, s)
 		}
+	}
+}
+
+// TestMessageAboutOther has a message that brings along what it is about, which
+// is not the code directory.
+func TestMessageAboutOther(t *testing.T) {
+	cert, key := newKey(t)
+	message := func([]byte) ([]byte, error) {
+		m, err := pkcs7.NewSignedData([]byte("another directory"))
+		if err != nil {
+			return nil, err
+		}
+		if err := m.AddSigner(cert, key, pkcs7.SignerInfoConfig{}); err != nil {
+			return nil, err
+		}
+		return m.Finish()
+	}
+	s := readMachO(t, signMachO(t, library(t), forge.Order{Message: message}))
+	if s.Signature != signature.Bad || s.Digest != signature.Good || !problem(s, "what was signed is not the code directory") {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -295,6 +385,27 @@ func FuzzMachO(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		images, _ := macho.Parse(data)
 		for _, m := range images[:min(len(images), 4)] {
+			checkSane(t, signature.Read(m), len(data))
+		}
+	})
+}
+
+func FuzzSuperblob(f *testing.F) {
+	plain := signMachO(f, library(f), forge.Order{Signer: "A"})
+	code := plain[:len(plain)-len(superblob(plain))]
+	command := bytes.Index(code, []byte("\x1d\x00\x00\x00\x10\x00\x00\x00"))
+	for _, o := range []forge.Order{
+		{},
+		{Signer: "A", Unit: "T", Team: "T", More: []crypto.Hash{crypto.SHA1}, Entitlements: granted, DER: grantedDER, Time: noon},
+		{Signer: "B", Time: noon, Counter: true, Open: true},
+	} {
+		f.Add(superblob(signMachO(f, library(f), o)))
+	}
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		data := append(bytes.Clone(code), blob...)
+		binary.LittleEndian.PutUint32(data[command+12:], uint32(len(blob)))
+		images, _ := macho.Parse(data)
+		for _, m := range images {
 			checkSane(t, signature.Read(m), len(data))
 		}
 	})

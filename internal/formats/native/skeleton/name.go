@@ -175,6 +175,15 @@ func (w *writer) arguments(s *value.Step) string {
 	for i, a := range args {
 		text[i] = w.text(a)
 	}
+	if _, ok := w.arityOf(s); !ok {
+		n := len(text)
+		for n > 0 && text[n-1] == "?" {
+			n--
+		}
+		if len(text)-n > 1 { // they may as well be what something else left
+			text = append(text[:n], "...")
+		}
+	}
 	return strings.Join(text, ", ")
 }
 
@@ -200,6 +209,9 @@ func (w *writer) trim(args []value.Value, flow value.Flow) []value.Value {
 			args, whole = args[:i], true
 		}
 	}
+	if n := w.registers(); n < len(args) && slices.ContainsFunc(args[:n], func(a value.Value) bool { return a.Kind == value.Unknown }) {
+		args = args[:n] // what lies on the stack is something else
+	}
 	for n := len(args); n > 0; n-- {
 		a := args[n-1]
 		arrived := a.Kind == value.Parameter && a.Param == n-1 && (flow != value.Tail || n > 1)
@@ -209,4 +221,15 @@ func (w *writer) trim(args []value.Value, flow value.Flow) []value.Value {
 		args = args[:n-1]
 	}
 	return args
+}
+
+// registers returns how many arguments a call passes in registers.
+func (w *writer) registers() int {
+	switch m := w.c.Image; {
+	case m.Arch == image.X86:
+		return 0
+	case m.Arch == image.ARM, m.Arch == image.X86_64 && m.Format == image.PE:
+		return 4
+	}
+	return shownArgs
 }

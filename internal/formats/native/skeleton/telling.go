@@ -46,11 +46,15 @@ func at(c *code.Code, addr uint64) int {
 	return -1
 }
 
-// uses returns how many places of a function use imports.
+// uses returns how many places of a function use imports, and, where that is the
+// same, it is more the more the function calls.
 func uses(c *code.Code, fn int) int {
 	n := 0
 	for _, r := range c.From(fn) {
-		if r.Import >= 0 {
+		switch {
+		case r.Import >= 0:
+			n += 1 << 16
+		case r.Kind == code.Call || r.Kind == code.Jump:
 			n++
 		}
 	}

@@ -217,8 +217,8 @@ func (f *follower) pass(cur *state) {
 	for i := range f.insts {
 		in := &f.insts[i]
 		_, target := f.index[in.addr]
-		if dead && !target {
-			continue
+		if dead && !target || !live && !target && in.flow == Next && in.n == 0 {
+			continue // not reached, or padding
 		}
 		if target || !live {
 			next := f.join(int32(i), cur, live)

@@ -2,6 +2,8 @@ package value
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -95,28 +97,62 @@ func (r *Reader) code(addr uint64) val {
 	return r.thunk(addr)
 }
 
-// thunk returns where the code at an address leads, if all it does is to jump on
-// to an import: import libraries and linkers make such stubs. Else it returns
+// thunk returns where the code at an address leads, if all it does is to jump
+// on: import libraries and linkers make such stubs. Else it returns
 // the address.
 func (r *Reader) thunk(addr uint64) val {
-	const longest = 20 // bytes: four instructions, or a jump with a landing pad
 	self := val{kind: num, n: int64(addr), at: true}
 	if r.inThunk > 2 {
 		return self
 	}
-	if v, ok := r.thunks[addr]; ok {
+	if v, ok := r.thunks[addr]; ok && r.inThunk == 0 {
 		return v
 	}
-	r.inThunk++
-	defer func() { r.inThunk-- }()
 	v := self
-	if f := r.follow(addr, addr+longest, true); len(f.steps) > 0 && f.steps[0].Flow == Tail {
-		if to := f.steps[0].Callee; to.Kind == Import {
-			v = val{kind: imported, n: int64(to.Import)}
+	if r.jumpsOn(addr) {
+		r.inThunk++
+		if f := r.follow(addr, addr+longestThunk, true); len(f.steps) > 0 && f.steps[0].Flow == Tail {
+			switch to := f.steps[0].Callee; to.Kind {
+			case Import:
+				v = val{kind: imported, n: int64(to.Import)}
+			case Function:
+				v = val{kind: num, n: int64(to.Addr), at: true}
+			}
 		}
+		r.inThunk--
 	}
-	r.thunks[addr] = v
+	if r.inThunk == 0 { // what is seen from inside of others ends sooner
+		r.thunks[addr] = v
+	}
 	return v
+}
+
+const longestThunk = 20 // bytes: four instructions, or a jump with a landing pad
+
+// jumpsOn reports whether code does no more than to jump elsewhere: it leaves
+// arguments as they are, and the stack.
+func (r *Reader) jumpsOn(addr uint64) bool {
+	b := r.m.At(addr)
+	b = b[:min(len(b), longestThunk)]
+	d := &decoder{r: r, entry: addr, thumb: r.thumb(addr, b)}
+	for len(b) > 0 {
+		in, ok := r.machine.decode(d, b, addr)
+		if !ok || in.size == 0 || int(in.size) > len(b) {
+			return false
+		}
+		for i := range d.ops {
+			o := &d.ops[i]
+			if o.kind == opStore || o.kind <= opLoad && (o.dst == r.machine.sp || slices.Contains(r.conv.args, o.dst)) {
+				return false
+			}
+		}
+		if in.flow != Next {
+			return in.flow == Jump
+		}
+		d.ops = d.ops[:0]
+		b, addr = b[in.size:], addr+uint64(in.size)
+	}
+	return false
 }
 
 // isStart reports whether a function starts at an address.
@@ -137,6 +173,9 @@ func (r *Reader) calleeName(callee val) string {
 func (r *Reader) arguments(s *state, callee val, flow Flow) []Value {
 	name := r.calleeName(callee)
 	conv := r.conv
+	if name != "" {
+		conv = r.foreign
+	}
 	vals := make([]val, 0, maxArgs)
 	for _, reg := range conv.args {
 		if len(vals) < maxArgs {
@@ -275,14 +314,34 @@ func (r *Reader) number(v val, name string) Value {
 	return Value{Kind: Address, Addr: addr}
 }
 
-// inCode reports whether an address lies among instructions.
-func (r *Reader) inCode(addr uint64) bool {
-	for i := range r.m.Sections {
-		if s := &r.m.Sections[i]; s.Code && s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.Size {
-			return true
+// span is a run of addresses, up to before hi.
+type span struct{ lo, hi uint64 }
+
+// codeSpans returns where the sections with instructions are, by address and
+// without overlaps.
+func codeSpans(m *image.Image) []span {
+	var all []span
+	for i := range m.Sections {
+		if s := &m.Sections[i]; s.Code && s.Addr != 0 && s.Addr+s.Size > s.Addr {
+			all = append(all, span{s.Addr, s.Addr + s.Size})
 		}
 	}
-	return false
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.lo, b.lo) })
+	var out []span
+	for _, s := range all {
+		if n := len(out); n > 0 && s.lo <= out[n-1].hi {
+			out[n-1].hi = max(out[n-1].hi, s.hi)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// inCode reports whether an address lies among instructions.
+func (r *Reader) inCode(addr uint64) bool {
+	i := sort.Search(len(r.codes), func(i int) bool { return r.codes[i].hi > addr })
+	return i < len(r.codes) && addr >= r.codes[i].lo
 }
 
 // readers are functions of the C library and of Windows that leave what their

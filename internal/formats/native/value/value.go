@@ -91,9 +91,11 @@ type Reader struct {
 	m       *image.Image
 	machine *machine // nil if the instructions are not read
 	conv    *convention
-	packed  bool // texts lie side by side without a NUL, and go with their length: Go, Rust
-	fixed   bool // plain numbers can be addresses
+	foreign *convention // of functions from elsewhere: C's
+	packed  bool        // texts lie side by side without a NUL, and go with their length: Go, Rust
+	fixed   bool        // plain numbers can be addresses
 
+	codes   []span            // where instructions are, apart from each other
 	imports map[uint64]int32  // slots and stubs
 	exports map[uint64]uint64 // slots and stubs of the binary's own exports
 	pops    map[uint64]int64  // by function of x86: bytes that it takes off the stack when it returns
@@ -103,8 +105,8 @@ type Reader struct {
 	inThunk int
 	truths  map[int64]flags // of the function that is followed
 
-	kept  map[uint64]*flow // by where the decoding begins
-	steps int              // in kept
+	kept  map[run]*flow
+	steps int // in kept
 }
 
 // maxKept bounds the steps that a Reader keeps between calls.
@@ -116,15 +118,16 @@ func New(c *code.Code) *Reader {
 	r := &Reader{
 		c: c, m: m, machine: machines[m.Arch],
 		imports: map[uint64]int32{}, exports: map[uint64]uint64{}, pops: map[uint64]int64{}, thumbs: map[uint64]bool{},
-		thunks: map[uint64]val{}, kept: map[uint64]*flow{},
+		thunks: map[uint64]val{}, kept: map[run]*flow{},
 	}
 	if m.BigEndian {
 		r.machine = nil
 	}
 	isGo := madeByGo(m)
-	r.conv = conventionOf(m, isGo)
+	r.conv, r.foreign = conventionOf(m, isGo), conventionOf(m, false)
 	r.packed = isGo || bytes.Contains(m.Data, []byte("/rustc/"))
 	r.fixed = len(m.Segments) > 0 && m.Segments[0].Addr >= minFixed
+	r.codes = codeSpans(m)
 	for i := range m.Imports {
 		imp := &m.Imports[i]
 		for _, at := range append([]uint64{imp.Slot, imp.Stub}, imp.MoreSlots...) {
@@ -149,15 +152,10 @@ func New(c *code.Code) *Reader {
 // never addresses.
 const minFixed = 0x8000
 
-// madeByGo reports whether the functions of a binary pass arguments as Go does.
+// madeByGo reports whether the functions of a binary pass arguments as Go does:
+// it has what Go's linker writes down about a build, or Go's table of functions.
 func madeByGo(m *image.Image) bool {
-	for i := range m.Sections {
-		switch m.Sections[i].Name {
-		case ".go.buildinfo", "__DATA,__go_buildinfo", "__DATA_CONST,__go_buildinfo", ".gopclntab", "__TEXT,__gopclntab", "__DATA_CONST,__gopclntab":
-			return true
-		}
-	}
-	return m.Functions.Method == "pclntab"
+	return m.Functions.Method == "pclntab" || bytes.Contains(m.Data, []byte("\xff Go buildinf:"))
 }
 
 // Args returns the first n integer arguments of the call, tail call or system
@@ -219,8 +217,8 @@ func (r *Reader) through(site uint64, v Value) []Value {
 		if len(out) == maxCallers {
 			break
 		}
-		if ref.Kind != code.Call && ref.Kind != code.Jump {
-			continue
+		if ref.Kind != code.Call && ref.Kind != code.Jump || ref.Kind == code.Jump && r.c.Func(ref.Addr) < 0 {
+			continue // an address taken; a stub, whose own callers are among these
 		}
 		if got := r.Args(ref.Addr, v.Param+1); len(got) > v.Param {
 			up := got[v.Param]
@@ -255,7 +253,7 @@ func (r *Reader) Steps(fn int) (steps []Step, whole bool) {
 		return nil, false
 	}
 	lo, hi := r.span(fn)
-	f := r.flow(lo, hi, true)
+	f := r.flow(run{lo, hi, true})
 	return f.steps, f.whole
 }
 
@@ -279,41 +277,49 @@ func (r *Reader) around(site uint64) *flow {
 	if r.machine == nil {
 		return nil
 	}
-	fn := r.c.Func(site)
-	if fn < 0 {
-		return r.flow(r.before(site, 0), site+maxBytes/2, false)
+	lo, hi := uint64(0), ^uint64(0)
+	if fn := r.c.Func(site); fn >= 0 {
+		if lo, hi = r.span(fn); site-lo < maxBytes/2 {
+			return r.flow(run{lo, hi, true})
+		}
 	}
-	lo, hi := r.span(fn)
-	if site-lo < maxBytes/2 {
-		return r.flow(lo, hi, true)
-	}
-	return r.flow(r.before(site, lo), hi, false)
+	from := max(lo, (site-min(site, window))&^(window-1))
+	return r.flow(run{r.firstRef(from, site), min(hi, from+3*window), false})
 }
 
-// before returns a place before a site, not before lo, where an instruction is
-// known to begin. Sites near each other share it.
-func (r *Reader) before(site, lo uint64) uint64 {
-	const window = 4096
-	from := max(lo, (site-min(site, window))&^(window-1))
+// window is how far before a site the decoding begins, at least, where the
+// beginning of its function is unknown or too far away. Sites near each other
+// share it.
+const window = 4096
+
+// firstRef returns the first place from lo up to a site where an instruction is
+// known to begin.
+func (r *Reader) firstRef(lo, site uint64) uint64 {
 	refs := r.c.Refs
-	i := sort.Search(len(refs), func(i int) bool { return refs[i].Addr >= from })
+	i := sort.Search(len(refs), func(i int) bool { return refs[i].Addr >= lo })
 	if i < len(refs) && refs[i].Addr < site {
 		return refs[i].Addr
 	}
 	return site
 }
 
-// flow follows the code from lo up to before hi, and keeps the outcome. entry
-// says that lo is where a function begins.
-func (r *Reader) flow(lo, hi uint64, entry bool) *flow {
-	if f := r.kept[lo]; f != nil {
+// A run is code from lo up to before hi; entry says that a function begins at
+// lo.
+type run struct {
+	lo, hi uint64
+	entry  bool
+}
+
+// flow follows a run of code, and keeps the outcome.
+func (r *Reader) flow(at run) *flow {
+	if f := r.kept[at]; f != nil {
 		return f
 	}
-	f := r.follow(lo, hi, entry)
+	f := r.follow(at.lo, at.hi, at.entry)
 	if r.steps += len(f.steps) + 1; r.steps > maxKept {
 		clear(r.kept)
 		r.steps = len(f.steps) + 1
 	}
-	r.kept[lo] = f
+	r.kept[at] = f
 	return f
 }

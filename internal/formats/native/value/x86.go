@@ -432,22 +432,27 @@ func (r *Reader) popsOf(addr uint64) int64 {
 		return n
 	}
 	n := int64(0)
-	b := r.m.At(addr)
-	for range 512 {
-		x, err := x86asm.Decode(b[:min(len(b), 15)], 32)
-		if err != nil {
-			break
-		}
-		if x.Op == x86asm.RET {
-			if imm, ok := x.Args[0].(x86asm.Imm); ok {
-				n = int64(imm)
-			}
-			break
-		}
-		b = b[x.Len:]
+	if r.isStart(addr) {
+		n = returnPops(r.m.At(addr))
 	}
 	r.pops[addr] = n
 	return n
+}
+
+// returnPops returns the operand of the first RET in code.
+func returnPops(b []byte) int64 {
+	for range 512 {
+		x, err := x86asm.Decode(b[:min(len(b), 15)], 32)
+		if err != nil {
+			return 0
+		}
+		if x.Op == x86asm.RET {
+			n, _ := x.Args[0].(x86asm.Imm)
+			return int64(n)
+		}
+		b = b[x.Len:]
+	}
+	return 0
 }
 
 func (l *x86) move(a, b x86asm.Arg) {

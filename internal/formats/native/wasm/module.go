@@ -13,7 +13,9 @@ const (
 	sectionMemory   = 5
 	sectionExport   = 7
 	sectionStart    = 8
+	sectionElement  = 9
 	sectionCode     = 10
+	sectionData     = 11
 )
 
 var moduleSections = []string{
@@ -42,6 +44,9 @@ type module struct {
 	weak     map[[2]string]bool // module and name of imports, from dylink.0
 	names    []named            // of functions
 	imports  int                // place in Imports of its first one
+	elements []element
+	data     []segment
+	code     image.Range
 }
 
 type named struct {
@@ -85,8 +90,13 @@ func (m *module) section(s span) {
 		m.exportSection(c)
 	case sectionStart:
 		m.start = int64(c.Uleb())
+	case sectionElement:
+		m.elementSection(c)
 	case sectionCode:
+		m.code = image.Range{Offset: s.start, Size: s.end - s.start}
 		m.codeSection(c)
+	case sectionData:
+		m.dataSection(c)
 	}
 	if c.Err() != nil {
 		name := s.name
@@ -249,6 +259,7 @@ func (m *module) finish(outer bool) {
 	if m.start >= 0 {
 		if f := m.body(uint64(m.start)); f != nil {
 			m.Entry = f.Addr
+			m.Initializers = append(m.Initializers, f.Addr)
 		} else {
 			m.Notef("there is no body of the start function %d", m.start)
 		}
@@ -260,4 +271,5 @@ func (m *module) finish(outer bool) {
 		m.Kind, m.Linkage = image.Object, ""
 	}
 	m.Functions.List = append(m.Functions.List, m.bodies...)
+	m.finishData()
 }

@@ -213,6 +213,7 @@ func (p *parser) finish() {
 			break
 		}
 	}
+	p.finishPointers()
 	p.Finish()
 	p.Functions.Count = len(p.Functions.List)
 }

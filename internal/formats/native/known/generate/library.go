@@ -89,13 +89,27 @@ func (c *collection) library(l known.Library, path string) error {
 		count += c.object(l, m.Data)
 	}
 	if count > 0 {
-		from := c.owner[path]
-		if from != "" {
-			from = " (" + from + ")"
-		}
-		c.source(path+from, string(l), data, count)
+		c.source(c.shown(path), string(l), data, count, 1)
 	}
 	return nil
+}
+
+// shown returns how a file is called in SOURCES.txt: without the root that it is
+// below, and with the package that it is from.
+func (c *collection) shown(path string) string {
+	name := path
+	if home := os.Getenv("HOME"); home != "" && strings.HasPrefix(name, home+"/") {
+		name = "~" + strings.TrimPrefix(name, home)
+	}
+	for _, root := range c.roots {
+		if root != "/" {
+			name = strings.TrimPrefix(name, root)
+		}
+	}
+	if owner := c.owner[path]; owner != "" {
+		name += " (" + owner + ")"
+	}
+	return name
 }
 
 // object adds the functions of an object.

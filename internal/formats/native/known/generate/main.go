@@ -5,9 +5,9 @@
 //
 // It reads the static libraries at the places where Debian has them, and those
 // of Rust's toolchains, and takes the functions of each. For Microsoft's
-// runtime, which is not among them, it takes the functions that programs for
-// Windows of several publishers share: DIR has a folder for each publisher. It
-// runs nothing.
+// runtime, which is not among them, and for other versions than are installed,
+// it takes the functions that programs of several publishers share: DIR has a
+// folder for each publisher. It runs nothing.
 package main
 
 import (
@@ -30,8 +30,8 @@ import (
 func main() {
 	log.SetFlags(0)
 	out := flag.String("out", "internal/formats/native/known/data", "folder to write to")
-	programs := flag.String("programs", "", "folder with a folder of programs for Windows for each publisher")
-	publishers := flag.Int("publishers", 5, "how many publishers have to share a function")
+	programs := flag.String("programs", "", "folder with a folder of programs for each publisher")
+	publishers := flag.Int("publishers", 2, "how many publishers have to share a function")
 	roots := flag.String("roots", "/", "folders, separated by commas, that are looked through as if each were the root of the system")
 	flag.Parse()
 	if err := generate(*out, strings.Split(*roots, ","), *programs, *publishers); err != nil {
@@ -40,7 +40,7 @@ func main() {
 }
 
 func generate(out string, roots []string, programs string, publishers int) error {
-	c := newCollection()
+	c := newCollection(roots...)
 	c.sources("Static libraries:")
 	for _, s := range installed {
 		for _, path := range s.paths(roots) {
@@ -68,8 +68,9 @@ func generate(out string, roots []string, programs string, publishers int) error
 // A collection is what was found so far.
 type collection struct {
 	keys  map[image.Arch]table
-	text  bytes.Buffer // of SOURCES.txt
-	owner map[string]string
+	text  bytes.Buffer      // of SOURCES.txt
+	owner map[string]string // by path: package and version
+	roots []string
 }
 
 // A table holds the libraries of keys.
@@ -81,8 +82,8 @@ type entry struct {
 	shared  bool // by libraries that have nothing to do with one another
 }
 
-func newCollection() *collection {
-	c := &collection{keys: map[image.Arch]table{}, owner: packages()}
+func newCollection(roots ...string) *collection {
+	c := &collection{keys: map[image.Arch]table{}, owner: packages(), roots: roots}
 	c.text.WriteString("What the tables of known functions were made from, by the program in ../generate.\n")
 	return c
 }
@@ -91,9 +92,15 @@ func (c *collection) sources(format string, args ...any) {
 	fmt.Fprintf(&c.text, "\n"+format+"\n", args...)
 }
 
-func (c *collection) source(path, what string, data []byte, functions int) {
+// source records what was read: how many files, of which data are the contents
+// or the digests.
+func (c *collection) source(path, what string, data []byte, functions, files int) {
+	fmt.Fprintf(&c.text, "%-11s %6d functions  %4d files  sha256 %x  %s\n", what, functions, files, digest(data), path)
+}
+
+func digest(data []byte) []byte {
 	sum := sha256.Sum256(data)
-	fmt.Fprintf(&c.text, "%-12s %6d functions  sha256 %x  %s\n", what, functions, sum[:8], path)
+	return sum[:8]
 }
 
 func (c *collection) add(arch image.Arch, k known.Key, e entry) {

@@ -32,6 +32,7 @@ type Order struct {
 	// Of PE alone.
 	Program, URL string
 	Nested       []Order
+	Hashed       func(file []byte) []byte // what to hash in place of the file without its checksum and certificates
 
 	// Of Mach-O alone.
 	Identifier   string // "binary" by default
@@ -41,6 +42,7 @@ type Order struct {
 	Entitlements string        // a property list
 	DER          []byte        // entitlements in DER
 	Requirements []byte        // a blob
+	Info         []byte        // an Info.plist
 	Open         bool          // leave the lengths of the message open, as Apple's tools do
 
 	// Message makes the message about a code directory, in place of this

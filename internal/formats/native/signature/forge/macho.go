@@ -17,6 +17,7 @@ var (
 
 // Slots of the superblob and magic numbers (Apple's xnu, <kern/cs_blobs.h>).
 const (
+	slotInfo         = 1
 	slotRequirements = 2
 	slotEntitlements = 5
 	slotDER          = 7
@@ -161,6 +162,9 @@ func directory(code []byte, h crypto.Hash, parts []part, o Order) []byte {
 		names = append(append(names, o.Team...), 0)
 	}
 	special := make([]byte, slots*h.Size())
+	if o.Info != nil {
+		copy(special[(slots-slotInfo)*h.Size():], hashed(h, o.Info))
+	}
 	for _, p := range parts {
 		copy(special[(slots-int(p.slot))*h.Size():], hashed(h, p.data))
 	}

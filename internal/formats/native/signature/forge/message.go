@@ -92,11 +92,11 @@ func attribute(id []byte, values ...[]byte) []byte {
 	return element(sequence, id, element(set, values...))
 }
 
-// attributes sorts attributes, as DER asks for a SET OF.
-func attributes(tag byte, list ...[]byte) []byte {
-	slices.SortFunc(list, bytes.Compare)
-	return element(tag, list...)
-}
+// sorted puts attributes into the order that DER asks for in a SET OF.
+func sorted(list ...[]byte) [][]byte { return slices.SortedFunc(slices.Values(list), bytes.Compare) }
+
+// A wrapper encodes an element: with its length, or leaving that open.
+type wrapper func(tag byte, parts ...[]byte) []byte
 
 // A content is what a message is about.
 type content struct {
@@ -108,15 +108,14 @@ type content struct {
 
 // info makes a SignerInfo (RFC 5652, section 5.3), and returns the signature in
 // it too.
-func (s *signer) info(h crypto.Hash, c content, unsigned func(signature []byte) ([][]byte, error)) ([]byte, error) {
+func (s *signer) info(h crypto.Hash, c content, wrap wrapper, unsigned func(signature []byte) ([][]byte, error)) ([]byte, error) {
 	if digests[h] == nil {
 		return nil, fmt.Errorf("there is no signature with %s", h)
 	}
-	attrs := append(slices.Clone(c.attrs),
+	attrs := sorted(append(slices.Clone(c.attrs),
 		attribute(idContentType, c.id),
-		attribute(idMessageDigest, element(octets, hashed(h, c.signed))))
-	signed := attributes(set, attrs...)
-	signature, err := s.key.Sign(nil, hashed(h, signed), h)
+		attribute(idMessageDigest, element(octets, hashed(h, c.signed))))...)
+	signature, err := s.key.Sign(nil, hashed(h, element(set, attrs...)), h)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +127,7 @@ func (s *signer) info(h crypto.Hash, c content, unsigned func(signature []byte) 
 		element(integer, []byte{1}),
 		element(sequence, s.cert.RawIssuer, element(integer, serial)),
 		element(sequence, digests[h], null),
-		append([]byte{context(0, true)}, signed[1:]...),
+		wrap(context(0, true), attrs...),
 		element(sequence, ecdsas[h]),
 		element(octets, signature),
 	}
@@ -137,14 +136,14 @@ func (s *signer) info(h crypto.Hash, c content, unsigned func(signature []byte) 
 		return nil, err
 	}
 	if len(more) > 0 {
-		parts = append(parts, attributes(context(1, true), more...))
+		parts = append(parts, wrap(context(1, true), sorted(more...)...))
 	}
 	return element(sequence, parts...), nil
 }
 
 // message makes a ContentInfo with SignedData (section 5.1).
-func (s *signer) message(h crypto.Hash, c content, wrap func(tag byte, parts ...[]byte) []byte, certs [][]byte, unsigned func(signature []byte) ([][]byte, error)) ([]byte, error) {
-	info, err := s.info(h, c, unsigned)
+func (s *signer) message(h crypto.Hash, c content, wrap wrapper, certs [][]byte, unsigned func(signature []byte) ([][]byte, error)) ([]byte, error) {
+	info, err := s.info(h, c, wrap, unsigned)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +170,7 @@ func sign(o Order, c content, timestamp []byte, nested ...[]byte) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	wrap := element
+	wrap := wrapper(element)
 	if o.Open {
 		wrap = open
 	}
@@ -196,7 +195,7 @@ func none([]byte) ([][]byte, error) { return nil, nil }
 // counter makes a counter signature (section 11.4).
 func (s *signer) counter(at time.Time, signature []byte) ([]byte, error) {
 	when := element(0x17, []byte(at.UTC().Format("060102150405Z")))
-	return s.info(crypto.SHA256, content{id: idData, signed: signature, attrs: [][]byte{attribute(idSigningTime, when)}}, none)
+	return s.info(crypto.SHA256, content{id: idData, signed: signature, attrs: [][]byte{attribute(idSigningTime, when)}}, element, none)
 }
 
 // token makes a time stamp token (RFC 3161, section 2.4.2).

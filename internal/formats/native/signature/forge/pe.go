@@ -54,10 +54,14 @@ func PE(data []byte, o Order) ([]byte, error) {
 // authenticode makes the message about the digest of a file.
 func authenticode(file []byte, checksum, entry int, o Order) ([]byte, error) {
 	h := o.digest()
+	covered := slices.Concat(file[:checksum], file[checksum+4:entry], file[entry+8:])
+	if o.Hashed != nil {
+		covered = o.Hashed(file)
+	}
 	image := element(sequence, element(bitString, []byte{0}), element(context(0, true), element(context(2, true), element(context(0, false)))))
 	parts := slices.Concat(
 		element(sequence, idPEImage, image),
-		element(sequence, element(sequence, digests[h], null), element(octets, hashed(h, file[:checksum], file[checksum+4:entry], file[entry+8:]))))
+		element(sequence, element(sequence, digests[h], null), element(octets, hashed(h, covered))))
 	c := content{id: idIndirect, inside: element(sequence, parts), signed: parts}
 	if o.Program != "" || o.URL != "" {
 		var name []byte
