@@ -60,6 +60,7 @@ type Binary struct {
 	Behaviors Behaviors
 
 	SourceMatch *SourceMatch // nil if it was not held against any source
+	Marks       *Marks       // nil unless a comparison asked for them
 
 	// What is made of the above after detection.
 	Risk        finding.Risk

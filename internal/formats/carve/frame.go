@@ -80,7 +80,7 @@ func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok 
 		r, err = newXZ(in)
 	case LZMA:
 		if !probeLZMA(b) {
-			return 0, 0, 0, false
+			return 0, 0, 16 << 10, false
 		}
 		r, err = newLZMA(in)
 	case Bzip2:

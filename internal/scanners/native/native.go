@@ -25,6 +25,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
+	"github.com/loupe-sec/loupe/internal/formats/native/pair"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
 
@@ -61,6 +62,19 @@ func New(set []*rule.Rule) (*scan.Scanner, error) {
 	s := *Scanner
 	s.Rules, s.File = set, compiled.file
 	return &s, nil
+}
+
+// marking is the key of a context in which the marks of functions are kept.
+type marking struct{}
+
+// Marking returns a scanner like s, which is [Scanner] or one of [New], that
+// also keeps what it takes to find the functions of a binary in another version.
+func Marking(s *scan.Scanner) *scan.Scanner {
+	out := *s
+	out.File = func(ctx context.Context, p *scan.Pass, f *scan.File) error {
+		return s.File(context.WithValue(ctx, marking{}, true), p, f)
+	}
+	return &out
 }
 
 // wants chooses binaries by their content. Static libraries are archives, whose
@@ -139,6 +153,9 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 		})
 	}
 	known.Preview = s.program.preview(telling)
+	if ctx.Value(marking{}) != nil {
+		known.Marks = pair.Marks(s.program.Code, s.program.marks)
+	}
 	for _, details := range known.Behaviors {
 		slices.SortStableFunc(details, func(a, b inventory.Detail) int { return cmp.Compare(rank(b.Tier), rank(a.Tier)) })
 	}
@@ -208,6 +225,9 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 		Language:  b.Language,
 		Toolchain: b.Toolchain,
 		BuildID:   b.BuildID,
+	}
+	if f.Embedded {
+		out.Origin = inventory.FromEmbedded
 	}
 	for i, s := range b.Sections {
 		if s.FileSize > 0 {

@@ -50,6 +50,7 @@ type program struct {
 	bin      *native.Binary
 	marks    []known.Mark // by function: the library that it belongs to
 	values   *value.Reader
+	share    float64         // of own functions, those that are reached; 0 if nobody asked
 	byTo     []image.Pointer // p.Pointers by where they point, once asked for
 	reliable bool            // references to imports are found as a rule, so that their absence means something
 }
@@ -72,6 +73,9 @@ func (p *program) imports() []imported {
 		imp := &p.bin.Imports[i]
 		one := imported{name: imp.Name, library: imp.Library, place: cmp.Or(imp.Stub, imp.Slot)}
 		for _, r := range uses[i] {
+			if p.Func(r.Addr) < 0 && r.Kind == code.Jump {
+				continue // the stub itself
+			}
 			one.used = true
 			if p.isOwn(r.Addr) {
 				one.own = append(one.own, r.Addr)
@@ -212,8 +216,30 @@ func (p *program) locate(e finding.Evidence, at uint64) finding.Evidence {
 }
 
 // complete reports whether so much of the code is understood that a function
-// which nothing leads to is worth a word.
-func (p *program) complete() bool { return p.Read && p.bin.Functions.Coverage >= 0.8 }
+// which nothing leads to is worth a word: ways to almost all of the others were
+// found.
+func (p *program) complete() bool {
+	if p.share == 0 {
+		own, reached := 1, 1
+		for fn := range p.Functions {
+			if p.marks[fn].Library != "" {
+				continue
+			}
+			own++
+			if _, ok := p.Reached(fn); ok {
+				reached++
+			}
+		}
+		p.share = float64(reached) / float64(own)
+		if own <= small {
+			p.share = min(1, 2*p.share) // one function makes a great difference
+		}
+	}
+	return p.Read && p.bin.Functions.Coverage >= 0.8 && p.share >= 0.95
+}
+
+// small is how many functions make no statistics.
+const small = 30
 
 func rootName(r code.Root) string {
 	if r.Name == "" {

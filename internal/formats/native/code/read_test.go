@@ -141,7 +141,7 @@ func TestDiscover(t *testing.T) {
 		e8 2b 00 00 00 c3 cc cc cc cc cc cc cc cc cc cc ; 10: call 40
 		8d 04 0f c3 cc cc cc cc cc cc cc cc cc cc cc cc ; 20: lea eax, [rdi+rcx]; ret
 		00 00 00 00 00 00 00 00                         ; 30: zeros
-		0f ff 0f 04 0f 0a 90 90                         ; 38: no instructions
+		0f 04 0f 0a cc cc cc cc                         ; 38: no instructions
 		e9 db ff ff ff cc cc cc cc cc cc cc cc cc cc cc ; 40: jmp 20
 	`)
 	m := craft(image.X86_64, text, 0)

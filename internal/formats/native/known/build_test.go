@@ -38,6 +38,21 @@ func build(t testing.TB, compiler string, sources map[string]string, args ...str
 	return filepath.Join(dir, "out.bin")
 }
 
+// strip takes the symbols out of a program, with the tool that belongs to the
+// compiler.
+func strip(t testing.TB, compiler, path string) string {
+	t.Helper()
+	tool := "strip"
+	if i := strings.LastIndex(compiler, "-"); i >= 0 && !strings.HasPrefix(compiler, "musl") {
+		tool = compiler[:i+1] + tool
+	}
+	out := path + ".stripped"
+	if text, err := exec.Command(tool, "-o", out, path).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", tool, err, text)
+	}
+	return out
+}
+
 // open parses a file that holds one binary.
 func open(t testing.TB, path string) *native.Binary {
 	t.Helper()

@@ -132,7 +132,7 @@ func TestShortFunctionsHaveNoKey(t *testing.T) {
 // TestInstructionSizes compares the sizes of instructions with what x86asm says,
 // as far as it knows them.
 func TestInstructionSizes(t *testing.T) {
-	const enough = 300_000
+	const enough = 120_000
 	for _, test := range []struct {
 		path string
 		arch image.Arch

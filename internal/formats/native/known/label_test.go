@@ -99,6 +99,9 @@ func TestPlanted(t *testing.T) {
 		{"mingw x86", "i686-w64-mingw32-gcc", []string{"-static"}, 80},
 	} {
 		for _, order := range []string{"first", "last"} {
+			if order == "last" && p.name != "glibc" && p.name != "mingw" {
+				continue
+			}
 			t.Run(p.name+" "+order, func(t *testing.T) {
 				t.Parallel()
 				args := slices.Concat([]string{"-O2"}, p.args, []string{"own.c"})
@@ -131,8 +134,9 @@ func TestPlanted(t *testing.T) {
 // check builds a program with and without symbols and asks that none of its own
 // functions is taken for a library's in either, and that what is not its own is.
 func check(t *testing.T, p program, sources map[string]string, args []string) {
-	whole := open(t, build(t, p.compiler, sources, args...))
-	bare := open(t, build(t, p.compiler, sources, append([]string{"-s"}, args...)...))
+	path := build(t, p.compiler, sources, args...)
+	whole := open(t, path)
+	bare := open(t, strip(t, p.compiler, path))
 	called := names(whole.Image)
 	for _, b := range []struct {
 		name string
@@ -170,7 +174,7 @@ func check(t *testing.T, p program, sources map[string]string, args []string) {
 			t.Errorf("%s: only %d own functions are there", b.name, own)
 		}
 		if v := version(p.compiler); v != dataCompiler && !strings.HasPrefix(v, "12-") {
-			continue // the data are of other libraries
+			continue // the data are of other versions
 		}
 		if found*100 < p.share*others {
 			list := slices.Sorted(maps.Keys(missing))

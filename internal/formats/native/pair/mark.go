@@ -9,21 +9,13 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"slices"
+	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/known"
 )
-
-// A Mark is what is kept of a function to find it in another version.
-type Mark struct {
-	Name  string // from a symbol; empty if there is none
-	Addr  uint64
-	Size  uint64
-	Body  uint64  // of its instructions, less what a linker fills in; 0 if it is too short to tell
-	Says  uint64  // of the imports that it calls and the texts that it names, in any order; 0 if there are none
-	Calls []int32 // indexes of the functions that it calls or names, in order, each once
-	Known bool    // it belongs to a library that many programs carry
-}
 
 // Limits: of one function, and of all.
 const (
@@ -34,46 +26,77 @@ const (
 
 // Marks returns a mark for each function of c. libraries has what known.Label
 // says of them.
-func Marks(c *code.Code, libraries []known.Mark) []Mark {
+func Marks(c *code.Code, libraries []known.Mark) *inventory.Marks {
 	n := min(len(c.Functions), maxMarked)
-	out := make([]Mark, n)
-	extents := known.Extents(c.Image, c.Functions)
+	out := &inventory.Marks{Functions: make([]inventory.Mark, n), Imports: c.Image.ImportNames()}
+	out.Imports = slices.Compact(slices.Sorted(slices.Values(out.Imports)))
+	index := make(map[string]int32, len(out.Imports))
+	for i, name := range out.Imports {
+		index[name] = int32(i)
+	}
+	extents := known.Extents(c.Image, c.Functions[:n])
 	slots := known.SlotNames(c.Image)
 	for i := range n {
 		f := &c.Functions[i]
-		out[i] = Mark{Name: f.Name, Addr: f.Addr, Size: f.Size, Known: i < len(libraries) && libraries[i].Library != ""}
-		if i < len(extents) {
-			out[i].Size = max(f.Size, uint64(len(extents[i].Code)))
-			key, _ := known.KeyOf(c.Image.Arch, f.Addr, extents[i].Code, slots)
-			out[i].Body = uint64(key)
-		}
-		out[i].Calls, out[i].Says = refs(c, i, n)
+		m := &out.Functions[i]
+		*m = inventory.Mark{Name: f.Name, Addr: f.Addr, Size: f.Size, Known: i < len(libraries) && libraries[i].Library != ""}
+		body := trimmed(c.Image.Arch, extents[i])
+		m.Size = max(f.Size, uint64(len(body)))
+		key, short := known.Shape(c.Image.Arch, f.Addr, body, slots)
+		m.Body, m.Short = uint64(key), short
+		refer(c, i, n, m, index)
 	}
 	return out
 }
 
-// refs returns the functions that fn calls, and the hash of what else it names.
-func refs(c *code.Code, fn, n int) (calls []int32, says uint64) {
+// trimmed returns the code of a function without the padding between it and
+// the next, where its size is not known.
+func trimmed(arch image.Arch, e known.Extent) []byte {
+	b := e.Code
+	if e.Sized {
+		return b
+	}
+	switch arch {
+	case image.X86_64, image.X86:
+		for len(b) > 0 && (b[len(b)-1] == 0xcc || b[len(b)-1] == 0x90) {
+			b = b[:len(b)-1]
+		}
+	}
+	if arch != image.Wasm32 {
+		for len(b) >= 4 && binary.LittleEndian.Uint32(b[len(b)-4:]) == 0 {
+			b = b[:len(b)-4]
+		}
+	}
+	return b
+}
+
+// refer fills in what function fn refers to.
+func refer(c *code.Code, fn, n int, m *inventory.Mark, index map[string]int32) {
 	for _, r := range c.From(fn) {
 		switch {
 		case r.Import >= 0:
-			says += hash("import", c.Image.Imports[r.Import].Name)
-		case r.Kind == code.Data:
-			if t := text(c, r.Target); t != "" {
-				says += hash("text", t)
+			if i, ok := index[c.Image.Imports[r.Import].Name]; ok && len(m.Imports) < maxCalls {
+				m.Imports = append(m.Imports, i)
 			}
-		case len(calls) < maxCalls:
-			if to := c.Func(r.Target); to >= 0 && to < n && to != fn && !slices.Contains(calls, int32(to)) {
-				calls = append(calls, int32(to))
+		case r.Kind == code.Data:
+			if t := text(c.Image, r.Target); t != "" && len(m.Texts) < maxCalls {
+				m.Texts = append(m.Texts, hash(t))
+			}
+		case len(m.Calls) < maxCalls:
+			if to := c.Func(r.Target); to >= 0 && to < n && to != fn && !slices.Contains(m.Calls, int32(to)) {
+				m.Calls = append(m.Calls, int32(to))
 			}
 		}
 	}
-	return calls, says
+	slices.Sort(m.Imports)
+	m.Imports = slices.Clip(slices.Compact(m.Imports))
+	slices.Sort(m.Texts)
+	m.Texts = slices.Clip(slices.Compact(m.Texts))
 }
 
 // text returns the printable text at addr, if there are at least four letters.
-func text(c *code.Code, addr uint64) string {
-	b := c.Image.At(addr)
+func text(m *image.Image, addr uint64) string {
+	b := m.At(addr)
 	b = b[:min(len(b), maxText)]
 	end := slices.IndexFunc(b, func(c byte) bool { return c < 0x20 && c != '\t' && c != '\n' || c > 0x7e })
 	if end < 0 {
@@ -85,9 +108,29 @@ func text(c *code.Code, addr uint64) string {
 	return string(b[:end])
 }
 
-func hash(kind, text string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(kind))
+func hash(text string) uint32 {
+	h := fnv.New32a()
 	h.Write([]byte(text))
-	return binary.BigEndian.Uint64(h.Sum(nil))
+	return h.Sum32()
+}
+
+// plain returns a symbol's name without what changes from build to build: the
+// hash at the end of Rust's legacy names ("17h" and 16 hex digits), and the
+// suffixes of functions that a compiler splits or specializes.
+func plain(name string) string {
+	if i := strings.LastIndex(name, "17h"); i > 0 && len(name) == i+len("17h0123456789abcdefE") && name[len(name)-1] == 'E' && strings.HasPrefix(name, "_ZN") {
+		name = name[:i]
+	}
+	for _, mark := range []string{".llvm.", ".lto_priv.", ".isra.", ".constprop.", ".part."} {
+		if i := strings.Index(name, mark); i > 0 {
+			digits := strings.IndexFunc(name[i+len(mark):], func(r rune) bool { return r < '0' || r > '9' })
+			switch {
+			case digits < 0 && mark != ".isra." && mark != ".constprop." && mark != ".part.":
+				name = name[:i]
+			case digits < 0:
+				name = name[:i+len(mark)-1]
+			}
+		}
+	}
+	return name
 }
