@@ -167,6 +167,7 @@ func (b *bom) addComponents() {
 		c := cdx.Component{
 			Type: cdx.ComponentTypeLibrary, PackageURL: p.PURL, Name: cmp.Or(p.Name, p.PURL), Version: p.Version,
 			BOMRef: b.ref(cmp.Or(p.PURL, strings.TrimSuffix(p.Name+"@"+p.Version, "@"))), Evidence: occurrences(p.Locations...),
+			Properties: properties("loupe:source", p.Source, "loupe:confidence", p.Confidence.String()),
 		}
 		b.add(c, b.root.BOMRef)
 		if p.PURL != "" {

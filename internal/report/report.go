@@ -49,6 +49,9 @@ type Component struct {
 	Name      string   `json:"name"`
 	Version   string   `json:"version"`
 	Locations []string `json:"locations"`
+
+	Source     string             `json:"source"`     // what a binary names it by; empty for what the registry or a file says
+	Confidence finding.Confidence `json:"confidence"` // that it is in the target
 }
 
 // Options choose how much a format shows.

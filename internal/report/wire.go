@@ -95,9 +95,26 @@ type Binary struct {
 	Language            string           `json:"language"`
 	Toolchain           []string         `json:"toolchain"`
 	BuildID             string           `json:"buildId"`
+	Taken               []Taken          `json:"taken"` // names from elsewhere that are not in its import table
 	RiskTerms           []finding.Term   `json:"riskTerms"`
 	SourceMatch         SourceMatch      `json:"sourceMatch"`
 	PreviewKind         string           `json:"previewKind"` // "call-skeleton": what a function calls, and no source; empty without a preview
+}
+
+// A Taken is a name that a binary looks up while it runs, calls the kernel for,
+// or carries along from a library.
+type Taken struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`    // dynamic import, system call, encoded import, symbol, go package
+	Address string `json:"address"` // of a use in its code; empty if none is known
+}
+
+func newTaken(list []inventory.Taken) []Taken {
+	out := make([]Taken, 0, len(list))
+	for _, t := range list {
+		out = append(out, Taken(t))
+	}
+	return out
 }
 
 // A SourceMatch says how much of the published source is found in a binary.
@@ -299,6 +316,7 @@ func newBinary(b *inventory.Binary, id string, findings []finding.Finding) Binar
 		Toolchain:           list(b.Toolchain),
 		BuildID:             b.BuildID,
 		RiskTerms:           list(b.Risk.Terms),
+		Taken:               newTaken(b.Taken),
 		SourceMatch:         newSourceMatch(b.SourceMatch),
 		PreviewKind:         previewKind(b.Preview),
 	}

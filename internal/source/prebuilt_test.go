@@ -86,8 +86,8 @@ func cached(host string, hashes object) npmPackage {
 
 func brotlied(data string) []byte {
 	var b bytes.Buffer
-	w := brotli.NewWriter(&b)
-	w.Write([]byte(data))
+	w := brotli.NewWriterLevel(&b, brotli.BestSpeed)
+	io.WriteString(w, data)
 	w.Close()
 	return b.Bytes()
 }

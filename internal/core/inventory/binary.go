@@ -55,6 +55,7 @@ type Binary struct {
 	Toolchain []string
 	BuildID   string
 	Modules   []Module // Go modules and Rust crates that it names, sorted
+	Taken     []Taken  // names that it takes from elsewhere past its import table, sorted
 
 	Strings   []String // the most telling ones, best first, capped
 	Behaviors Behaviors
@@ -72,12 +73,22 @@ type Binary struct {
 type Module struct {
 	Type    string // of the package URL: "golang", "cargo"
 	Name    string
-	Version string // "v1.2.3" for Go, "1.2.3" for Rust
+	Version string // "v1.2.3" for Go, "1.2.3" for Rust; empty if only its name is known
+
+	Source     string // what names it: "build information", "audit data", "source paths", "function names"
+	Confidence finding.Confidence
 }
 
 // PURL returns the package URL of the module.
 func (m Module) PURL() string {
 	return target.PURL(m.Type, m.Name, m.Version)
+}
+
+// A Taken is a name that a binary takes from elsewhere without an import.
+type Taken struct {
+	Name    string
+	Kind    string // "dynamic import", "system call", "encoded import", "symbol", "go package"
+	Address string // of a use in its code; empty if none is known
 }
 
 // A Name is a symbol in both its forms.

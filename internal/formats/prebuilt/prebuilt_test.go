@@ -299,6 +299,8 @@ func TestFetchesOfOtherLanguages(t *testing.T) {
 	}{
 		{"Python", prebuilt.Python, "import urllib.request\nV = '1.0'\nBASE = 'https://registry.example/' + V\nurllib.request.urlretrieve(f\"{BASE}/a-{arch}.so\", 'a')",
 			prebuilt.Found{URLs: []string{"https://registry.example/1.0/a-{arch}.so"}, Line: 4}},
+		{"Python, in pieces", prebuilt.Python, "VERSION = '1.0'\nurl = (\n  f'https://registry.example/a/'\n  f'v{VERSION}/a-{name}.tar.xz'\n)\nurlopen(url)",
+			prebuilt.Found{URLs: []string{"https://registry.example/a/v1.0/a-{name}.tar.xz"}, Line: 3}},
 		{"Python with a hash", prebuilt.Python, "import requests, hashlib\nd = requests.get('https://registry.example/a.so').content\nassert hashlib.sha256(d).hexdigest() == SUM",
 			prebuilt.Found{URLs: []string{"https://registry.example/a.so"}, Line: 2, Hash: true}},
 		{"shell", prebuilt.Shell, "V=1.0\ncurl -sLo a https://registry.example/$V/a.gz && sha256sum -c sums",
@@ -396,19 +398,13 @@ func FuzzFetches(f *testing.F) {
 	})
 }
 
-// Texts that make patterns look far ahead again and again must not take long.
-func TestHostileScripts(t *testing.T) {
-	const size = 256 << 10
-	for _, s := range []string{
-		"a = (\n", "a=`${a}${b}`;", "'https://a.b/c'+a+", "`https://${a}", "'https://a.b/${a}${a}'\n", "a = b || ", "a + '", "https://a.b/x ", "f'{a}x' ", "/* ",
-		"createHash('sha256'", "`${a}b` ", "'npm install a' ", "'node-pre-gyp install' ", "require('./a')", "process.env.A || 'https://a.b/",
-	} {
-		code := "fetch(x)\n" + strings.Repeat(s, size/len(s))
-		began := time.Now()
-		resolve(t, map[string]string{"package.json": `{"name": "a", "version": "1.0.0", "scripts": {"install": "node a.js"}}`, "a.js": code})
-		prebuilt.Fetches(prebuilt.Python, code)
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%d kB of %q take %v", size>>10, s, took)
-		}
+// A pattern that looks to the end of the text at each of thousands of places
+// would take minutes.
+func TestHostileScript(t *testing.T) {
+	code := "fetch(x)\n" + strings.Repeat("a = (\n", 80_000)
+	began := time.Now()
+	prebuilt.Fetches(prebuilt.JavaScript, code)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("%d kB take %v", len(code)>>10, took)
 	}
 }

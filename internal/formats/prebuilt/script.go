@@ -289,7 +289,11 @@ func addresses(l Language, code string) []literal {
 		if m[2] < 0 {
 			m[2], m[3] = m[4], m[5]
 		}
-		out = append(out, literal{code[m[2]:m[3]] + joined(code[m[1]:]), m[0]})
+		rest := joined(code[m[1]:])
+		if l == Python && rest == "" {
+			rest = adjacent(code[m[1]:])
+		}
+		out = append(out, literal{code[m[2]:m[3]] + rest, m[0]})
 	}
 	for _, m := range joinedStart.FindAllStringSubmatchIndex(code, maxLiterals) {
 		switch {
@@ -322,6 +326,25 @@ func joined(code string) string {
 	}
 	return out.String()
 }
+
+// adjacent returns the strings that stand behind a string of Python, which are
+// joined to it (The Python Language Reference, 2.4.2 String literal
+// concatenation).
+func adjacent(code string) string {
+	var out strings.Builder
+	code = code[:min(len(code), maxURL)]
+	for range 10 {
+		m := behindSpace.FindStringSubmatch(code)
+		if m == nil {
+			break
+		}
+		out.WriteString(m[1] + m[2])
+		code = code[len(m[0]):]
+	}
+	return out.String()
+}
+
+var behindSpace = regexp.MustCompile(`^\s+[frbuFRBU]{0,2}(?:'([^'\n]*)'|"([^"\n]*)")`)
 
 // constantsOf returns the names of a script that stand for an address, a short
 // text, or what Node says of the machine. A name that is given two values

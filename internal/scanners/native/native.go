@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/pair"
+	"github.com/loupe-sec/loupe/internal/formats/native/rust"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
 
@@ -123,6 +125,7 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 		known.Slice = fmt.Sprintf("%s %d", known.Arch, n)
 	}
 	known.Silent = s.silent()
+	known.Taken = s.taken()
 	known.Behaviors = inventory.Behaviors{}
 	var telling *shown
 	for i := range set.rules {
@@ -252,17 +255,109 @@ func modules(b *native.Binary) []inventory.Module {
 				m = *m.Replace
 			}
 			if m.Path != "" && m.Version != "(devel)" && m.Version != "" {
-				out = append(out, inventory.Module{Type: "golang", Name: m.Path, Version: m.Version})
+				out = append(out, inventory.Module{Type: "golang", Name: m.Path, Version: m.Version, Source: "build information", Confidence: finding.Confirmed})
 			}
+		}
+		if len(b.GoInfo.Deps) == 0 && b.GoInfo.Main.Path == "" {
+			out = append(out, goModules(b.GoInfo)...)
 		}
 	}
 	for _, c := range b.Crates {
 		if c.Origin == "registry" && !c.Build {
-			out = append(out, inventory.Module{Type: "cargo", Name: c.Name, Version: c.Version})
+			m := inventory.Module{Type: "cargo", Name: c.Name, Version: c.Version, Source: "source paths", Confidence: finding.Likely}
+			if c.Source == rust.Audit {
+				m.Source, m.Confidence = "audit data", finding.Confirmed
+			}
+			out = append(out, m)
 		}
 	}
 	slices.SortFunc(out, func(a, b inventory.Module) int { return strings.Compare(a.PURL(), b.PURL()) })
 	return slices.Compact(out)
+}
+
+// goModules returns the modules that the functions of a binary belong to, as far
+// as the paths of their packages tell, for a binary whose build information was
+// taken off. Their versions are not known.
+func goModules(info *golang.Info) []inventory.Module {
+	seen := map[string]bool{}
+	var out []inventory.Module
+	for _, f := range info.Functions {
+		pkg := f.Package()
+		if pkg == "" || golang.Standard(pkg) {
+			continue
+		}
+		if m := moduleOf(pkg); m != "" && !seen[m] {
+			seen[m] = true
+			out = append(out, inventory.Module{Type: "golang", Name: m, Source: "function names", Confidence: finding.Likely})
+		}
+	}
+	return out
+}
+
+// moduleOf returns the module that a package most likely belongs to: hosts of
+// repositories have two elements behind their name, others mostly one.
+func moduleOf(pkg string) string {
+	parts := strings.Split(pkg, "/")
+	if !strings.Contains(parts[0], ".") || len(parts) < 2 {
+		return "" // a command's own packages
+	}
+	n := 2
+	switch parts[0] {
+	case "github.com", "gitlab.com", "bitbucket.org", "golang.org", "codeberg.org", "google.golang.org":
+		n = 3
+	case "gopkg.in":
+		if !strings.Contains(parts[1], ".v") {
+			n = 3
+		}
+	}
+	if parts[0] == "google.golang.org" {
+		n = 2
+	}
+	if len(parts) > n && len(parts[n]) > 1 && parts[n][0] == 'v' && strings.Trim(parts[n][1:], "0123456789") == "" {
+		n++ // a major version
+	}
+	return strings.Join(parts[:min(n, len(parts))], "/")
+}
+
+// taken returns the names that a binary takes from elsewhere past its import
+// table.
+func (s *subject) taken() []inventory.Taken {
+	var out []inventory.Taken
+	for i := range s.imports {
+		imp := &s.imports[i]
+		if imp.source == fromTable || len(out) == maxTaken {
+			continue
+		}
+		t := inventory.Taken{Name: finding.Printable(cmp.Or(imp.shown, imp.name), maxFunctionName), Kind: sourceKinds[imp.source]}
+		if len(imp.own) > 0 {
+			t.Address = address(imp.own[0])
+		}
+		out = append(out, t)
+	}
+	if s.bin.GoInfo != nil {
+		for _, pkg := range goPackages(s.bin.GoInfo) {
+			out = append(out, inventory.Taken{Name: finding.Printable(pkg, maxFunctionName), Kind: "go package"})
+		}
+	}
+	slices.SortFunc(out, func(a, b inventory.Taken) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Address, b.Address))
+	})
+	return slices.CompactFunc(out, func(a, b inventory.Taken) bool { return a.Kind == b.Kind && a.Name == b.Name })
+}
+
+// maxTaken bounds the names of one binary.
+const maxTaken = 2000
+
+// goPackages returns the packages of Go's library of which functions are in the
+// binary.
+func goPackages(info *golang.Info) []string {
+	seen := map[string]bool{}
+	for _, f := range info.Functions {
+		if pkg := f.Package(); pkg != "" && golang.Standard(pkg) && !strings.Contains(pkg, "internal") && !strings.HasPrefix(pkg, "vendor/") {
+			seen[pkg] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // readable returns the names whose readable form differs, sorted.

@@ -179,12 +179,12 @@ func components(rel *inventory.Release, binaries []*inventory.Binary) []report.C
 	out := []report.Component{}
 	index := map[string]int{}
 	seen := map[[2]string]bool{} // package and place
-	add := func(purl, name, version, at string) {
+	add := func(purl, name, version, at, source string, sure finding.Confidence) {
 		i, ok := index[purl]
 		if !ok {
 			i = len(out)
 			index[purl] = i
-			out = append(out, report.Component{PURL: purl, Name: name, Version: version})
+			out = append(out, report.Component{PURL: purl, Name: name, Version: version, Source: source, Confidence: sure})
 		}
 		if place := [2]string{purl, at}; !seen[place] {
 			seen[place] = true
@@ -194,13 +194,13 @@ func components(rel *inventory.Release, binaries []*inventory.Binary) []report.C
 	if rel != nil {
 		for _, p := range rel.Parts {
 			if t, err := target.Parse(p.PURL); err == nil { // else it is a file of no package
-				add(p.PURL, t.Name, t.Version, cmp.Or(p.Path, "."))
+				add(p.PURL, t.Name, t.Version, cmp.Or(p.Path, "."), "", finding.Confirmed)
 			}
 		}
 	}
 	for _, b := range binaries {
 		for _, m := range b.Modules {
-			add(m.PURL(), m.Name, m.Version, b.Path)
+			add(m.PURL(), m.Name, m.Version, b.Path, m.Source, m.Confidence)
 		}
 	}
 	slices.SortFunc(out, func(a, b report.Component) int { return cmp.Compare(a.PURL, b.PURL) })

@@ -137,7 +137,7 @@ func (a *absolute) candidate(i int, v uint32) {
 		a.immediate(a.prefixed(i-2), to)
 	case !a.wide && (p == 0xa1 || p == 0xa3): // MOV EAX, [n]
 		a.operand(a.prefixed(i-1), opLoad, 0, to)
-	case p == 0x05 || p == 0x2d || p == 0x3d: // ADD, SUB, CMP EAX, imm32
+	case !a.wide && (p == 0x05 || p == 0x2d || p == 0x3d): // ADD, SUB, CMP EAX, imm32; of 64-bit code these are ModRM bytes
 		a.immediate(a.prefixed(i-1), to)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/elf"
 )
@@ -20,10 +21,11 @@ func BenchmarkRead(b *testing.B) {
 			if err != nil || !elf.Is(data) {
 				b.Skip("no such ELF file on this system")
 			}
-			m, err := elf.Parse(data)
-			if err != nil {
-				b.Fatal(err)
+			images, notes := native.Parse(data)
+			if len(images) != 1 {
+				b.Fatal(notes)
 			}
+			m := images[0].Image
 			size := uint64(0)
 			for _, s := range m.Sections {
 				if s.Code {

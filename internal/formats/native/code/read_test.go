@@ -179,6 +179,23 @@ func TestNearTailCall(t *testing.T) {
 	}
 }
 
+// TestDistanceIsNoAddress has distances that would be addresses of data, were
+// they not relative to the instruction.
+func TestDistanceIsNoAddress(t *testing.T) {
+	text := unhex(t, `
+		48 8b 05 40 00 50 00     ; mov rax, [rip+0x500040]
+		83 3d 80 00 50 00 00     ; cmp dword [rip+0x500080], 0
+		bf 40 00 50 00 c3        ; mov edi, 0x500040; ret
+	`)
+	var refs []string
+	for _, r := range code.Read(craft(image.X86_64, text, 0)).Refs {
+		refs = append(refs, fmt.Sprintf("%x %s %x", r.Addr-textAddr, r.Kind, r.Target))
+	}
+	if want := []string{"e data 500040"}; !slices.Equal(refs, want) {
+		t.Errorf("%q; want %q", refs, want)
+	}
+}
+
 // reachable is an image of five functions: the first calls the second and takes
 // the address of data, whose pointer leads to the third, which calls the
 // fourth; nothing leads to the fifth.

@@ -43,6 +43,7 @@ func (s *x86) scan() {
 		if second := len(s.c.Refs); abs != nil {
 			s.first = second
 			abs.scan(lo, hi)
+			s.dropWithin(first, second)
 			mergeRefs(s.c.Refs[first:], second-first)
 			for i := max(first, 1); i < len(s.c.Refs) && s.c.Refs[i-1].Addr > s.c.Refs[i].Addr; i++ {
 				s.c.sink(0, i) // an instruction that begins in the window before
@@ -53,6 +54,23 @@ func (s *x86) scan() {
 	}
 	s.done -= len(s.code)
 	s.systemCalls()
+}
+
+// dropWithin drops references from second on that begin within an instruction
+// of those from first up to second: the bytes of a distance are no operand.
+func (s *x86) dropWithin(first, second int) {
+	const shortest = 5
+	sure, kept := s.c.Refs[first:second], second
+	for _, ref := range s.c.Refs[second:] {
+		for len(sure) > 0 && sure[0].Addr+shortest <= ref.Addr {
+			sure = sure[1:]
+		}
+		if len(sure) == 0 || ref.Addr <= sure[0].Addr {
+			s.c.Refs[kept] = ref
+			kept++
+		}
+	}
+	s.c.Refs = s.c.Refs[:kept]
 }
 
 // findTop sets top. What is relative leads to a mapped address from an address

@@ -8,6 +8,7 @@ package pair
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -29,7 +30,6 @@ const (
 func Marks(c *code.Code, libraries []known.Mark) *inventory.Marks {
 	n := min(len(c.Functions), maxMarked)
 	out := &inventory.Marks{Functions: make([]inventory.Mark, n), Imports: c.Image.ImportNames()}
-	out.Imports = slices.Compact(slices.Sorted(slices.Values(out.Imports)))
 	index := make(map[string]int32, len(out.Imports))
 	for i, name := range out.Imports {
 		index[name] = int32(i)
@@ -114,23 +114,15 @@ func hash(text string) uint32 {
 	return h.Sum32()
 }
 
-// plain returns a symbol's name without what changes from build to build: the
-// hash at the end of Rust's legacy names ("17h" and 16 hex digits), and the
-// suffixes of functions that a compiler splits or specializes.
+// perBuild is what changes from build to build in the names of functions: the
+// hash in Rust's legacy names, and the suffixes of functions that a compiler
+// specializes or moves.
+var perBuild = regexp.MustCompile(`17h[0-9a-f]{16}E$|(\.(llvm|lto_priv|isra|constprop)\.\d+)+$`)
+
+// plain returns a function's name without what changes from build to build.
 func plain(name string) string {
-	if i := strings.LastIndex(name, "17h"); i > 0 && len(name) == i+len("17h0123456789abcdefE") && name[len(name)-1] == 'E' && strings.HasPrefix(name, "_ZN") {
-		name = name[:i]
+	if !strings.ContainsAny(name, ".E") {
+		return name
 	}
-	for _, mark := range []string{".llvm.", ".lto_priv.", ".isra.", ".constprop.", ".part."} {
-		if i := strings.Index(name, mark); i > 0 {
-			digits := strings.IndexFunc(name[i+len(mark):], func(r rune) bool { return r < '0' || r > '9' })
-			switch {
-			case digits < 0 && mark != ".isra." && mark != ".constprop." && mark != ".part.":
-				name = name[:i]
-			case digits < 0:
-				name = name[:i+len(mark)-1]
-			}
-		}
-	}
-	return name
+	return perBuild.ReplaceAllString(name, "")
 }

@@ -94,6 +94,9 @@ func (m *module) elementSection(c *cursor.Cursor) {
 	)
 	for range c.Uleb() {
 		flags := c.Uleb()
+		if c.Err() != nil {
+			return
+		}
 		if flags > 7 {
 			m.Notef("element segment of kind %d is not known; the rest is not read", flags)
 			return
@@ -107,7 +110,11 @@ func (m *module) elementSection(c *cursor.Cursor) {
 		if flags&(inactive|explicit) != 0 {
 			valueType(c) // or the kind of the elements, a byte
 		}
-		for range c.Uleb() {
+		count := c.Uleb()
+		if c.Err() != nil {
+			return
+		}
+		for range count {
 			at := uint64(c.Offset())
 			index := int64(-1)
 			if flags&expressions != 0 {

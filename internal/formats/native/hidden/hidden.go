@@ -1,0 +1,252 @@
+// Package hidden finds words that a binary holds in another form than plain
+// text: encoded by the simple ciphers that programs use to keep the names of
+// functions, paths, commands and addresses from being read, or put together by
+// code.
+//
+// Data is searched by what a cipher leaves as it is. The difference of two
+// neighbours is the same whatever one byte was added to both or combined with
+// both by exclusive or, so that one search finds all keys; the same goes for
+// bytes that lie a key's length apart. Code is searched by going through it: a
+// small machine carries out functions that look as if they decode something,
+// within narrow limits, on memory of its own.
+//
+// Only words that are given are found. What is found is text for certain
+// bits, not by a guess about what looks like text; what else could explain the
+// bytes, such as plain text that resembles another, is left out.
+package hidden
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/formats/needle"
+)
+
+// MinWord is the length of the shortest words that are found, in bytes. Those
+// that are shorter than [fullWord] are found only with the zero at their end.
+const MinWord = 5
+
+// fullWord is from which length on a word is found without its end.
+const fullWord = 7
+
+// maxDecoded bounds the text that is given with a find, in bytes.
+const maxDecoded = 300
+
+// A Find is a word that stands encoded in data.
+type Find struct {
+	Word         int    // index into the words
+	Offset, Size int    // of what encodes it, in bytes of data
+	How          string // "xor 0x5a", "xor with a key of 4 bytes", "add 0x13", "rotated left by 3", "base64", "reversed" …
+	Decoded      string // the printable run that holds the word, decoded in the same way, at most 300 bytes
+	Alone        bool   // no more than two letters or digits stand right before the word, nor behind it
+}
+
+// A Finder finds a fixed set of words. It is safe for concurrent use.
+type Finder struct {
+	words []string
+	xor   set       // by differences of neighbours
+	add   set       // by differences of differences
+	lags  [17]set   // by differences of bytes so far apart
+	ramp  set       // by differences within pairs of neighbours
+	plain set       // by the encoded bytes themselves
+	texts set       // the words as they are
+	all   []pattern // by word
+}
+
+// A set is a group of literals that are searched for in one pass.
+type set struct {
+	finder   *needle.Finder
+	literals []literal
+}
+
+// A literal says what one of a finder's literals stands for.
+type literal struct {
+	word   int
+	form   form
+	arg    int // of rotated: bits; of based: bytes of the group before the word; of ramped: of the first pair, its place in the word
+	length int // of base64 and hexadecimal, in characters
+}
+
+// A form is how a word is turned into a literal.
+type form uint8
+
+const (
+	forward  form = iota
+	backward      // the text runs towards lower addresses
+	negated       // the key minus the text
+	rotated       // each byte, to the left
+	rot13
+	hexed
+	based
+	ramped
+)
+
+// A pattern is a word as it is looked for: short ones with their end.
+type pattern struct {
+	text string
+	size int // without the end
+}
+
+// New returns a Finder of words. Words that are too short or too uniform to be
+// told from chance are never found.
+func New(words []string) *Finder {
+	f := &Finder{words: slices.Clone(words)}
+	var xor, add, plain, ramp, texts build
+	var lags [17]build
+	for i, w := range f.words {
+		p := pattern{w, len(w)}
+		if len(w) < fullWord {
+			p.text += "\x00"
+		}
+		f.all = append(f.all, p)
+		if len(w) < MinWord || distinct(w) < min(len(w)-1, 5) {
+			continue
+		}
+		one := func(form form) literal { return literal{word: i, form: form} }
+		b := []byte(p.text)
+		texts.add(b, one(forward))
+		xor.add(apart(b, 1), one(forward))
+		if len(w) >= fullWord {
+			back := slices.Clone(b)
+			slices.Reverse(back)
+			xor.add(apart(back, 1), one(backward))
+		}
+		dd := second(b)
+		if len(dd) >= 5 {
+			add.add(dd, one(forward))
+			add.add(negative(dd), one(negated))
+		}
+		for n := range lags {
+			if n > 1 && len(w)-n >= minApart && (n <= 8 || n == 16) {
+				if d := apart([]byte(w), n); varied(d) {
+					lags[n].add(d, one(forward))
+				}
+			}
+		}
+		if len(w) >= minRamp {
+			for from := range 2 {
+				ramp.add(pairs([]byte(w), from), literal{word: i, form: ramped, arg: from})
+			}
+		}
+		if len(w) >= fullWord {
+			forms(&plain, i, w)
+		}
+	}
+	f.xor, f.add, f.ramp, f.plain, f.texts = xor.set(), add.set(), ramp.set(), plain.set(), texts.set()
+	for n := range lags {
+		f.lags[n] = lags[n].set()
+	}
+	return f
+}
+
+const (
+	minApart = 5 // differences that must agree for a key of several bytes
+	minRamp  = 9 // letters of a word under a key that counts up
+)
+
+// forms adds the encodings of a word that turn it into other fixed bytes.
+func forms(to *build, word int, w string) {
+	for n := 1; n < 8; n++ {
+		turned := []byte(w)
+		for k := range turned {
+			turned[k] = bits.RotateLeft8(turned[k], n)
+		}
+		to.add(turned, literal{word: word, form: rotated, arg: n})
+	}
+	to.add([]byte(strings.Map(turn13, w)), literal{word: word, form: rot13})
+	lower := hex.EncodeToString([]byte(w))
+	for _, h := range []string{lower, strings.ToUpper(lower)} {
+		to.add([]byte(h), literal{word: word, form: hexed, length: len(h)})
+	}
+	for before := range 3 {
+		all := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\x00", before) + w))
+		core := all[(before*8+5)/6 : (before+len(w))*8/6] // what depends on the word alone
+		for _, c := range []string{core, strings.NewReplacer("+", "-", "/", "_").Replace(core)} {
+			to.add([]byte(c), literal{word: word, form: based, arg: before, length: len(c)})
+			if c == strings.NewReplacer("+", "-", "/", "_").Replace(c) {
+				break
+			}
+		}
+	}
+}
+
+// turn13 is ROT13.
+func turn13(r rune) rune {
+	switch {
+	case 'a' <= r && r <= 'z':
+		return 'a' + (r-'a'+13)%26
+	case 'A' <= r && r <= 'Z':
+		return 'A' + (r-'A'+13)%26
+	}
+	return r
+}
+
+// build collects a set.
+type build struct {
+	bytes    [][]byte
+	literals []literal
+}
+
+func (b *build) add(text []byte, l literal) {
+	b.bytes = append(b.bytes, text)
+	b.literals = append(b.literals, l)
+}
+
+func (b *build) set() set { return set{needle.New(b.bytes), b.literals} }
+
+func distinct(s string) int {
+	var seen [256]bool
+	n := 0
+	for i := range len(s) {
+		if !seen[s[i]] {
+			seen[s[i]] = true
+			n++
+		}
+	}
+	return n
+}
+
+// varied reports whether differences are more than those of bytes that repeat.
+func varied(d []byte) bool {
+	zeros := bytes.Count(d, []byte{0})
+	return zeros <= len(d)/3 && distinct(string(d)) >= min(len(d)-1, 5)
+}
+
+// apart returns the exclusive or of all bytes that lie n apart.
+func apart(b []byte, n int) []byte {
+	out := make([]byte, len(b)-n)
+	for i := range out {
+		out[i] = b[i] ^ b[i+n]
+	}
+	return out
+}
+
+// second returns the differences of the differences of neighbours.
+func second(b []byte) []byte {
+	out := make([]byte, len(b)-2)
+	for i := range out {
+		out[i] = b[i+2] - 2*b[i+1] + b[i]
+	}
+	return out
+}
+
+func negative(b []byte) []byte {
+	out := make([]byte, len(b))
+	for i := range b {
+		out[i] = -b[i]
+	}
+	return out
+}
+
+// pairs returns the exclusive or of each two neighbours from one on.
+func pairs(b []byte, from int) []byte {
+	var out []byte
+	for i := from; i+1 < len(b); i += 2 {
+		out = append(out, b[i]^b[i+1])
+	}
+	return out
+}

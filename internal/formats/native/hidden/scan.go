@@ -1,0 +1,348 @@
+package hidden
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// Limits of one search.
+const (
+	chunk    = 64 << 10 // bytes that are transformed at once, so that they stay in the cache
+	overlap  = 1 << 10  // of chunks; more than any word, four bytes to a letter
+	maxFinds = 4096     // before they are judged together
+)
+
+// Scan returns the words that stand encoded in data, by offset. Of a word that
+// can be read in several ways the simplest counts.
+func (f *Finder) Scan(data []byte) []Find {
+	s := &search{f: f, data: data, room: make([]byte, chunk), half: make([]byte, chunk)}
+	for at := 0; at < len(data); at += chunk - overlap {
+		s.at, s.part = at, data[at:min(at+chunk, len(data))]
+		s.whole()
+		for _, step := range []int{2, 4} {
+			for from := range step {
+				s.thinned(step, from)
+			}
+		}
+		if at+chunk >= len(data) || len(s.found) >= maxFinds {
+			break
+		}
+	}
+	return s.settled()
+}
+
+// A search is one call of Scan.
+type search struct {
+	f          *Finder
+	data, part []byte
+	at         int    // of part in data
+	room, half []byte // for transforms of part
+	found      []candidate
+}
+
+// A candidate is a find that may need another like it to count.
+type candidate struct {
+	Find
+	weak bool
+	rank int // of the way it was found, simplest first
+}
+
+// whole searches bytes that follow one another.
+func (s *search) whole() {
+	f := s.f
+	s.literals(f.plain)
+	s.differences(s.part, 1, 0)
+	for n := 2; n < len(f.lags); n++ {
+		if len(f.lags[n].literals) > 0 {
+			s.keyed(n)
+		}
+	}
+	s.ramps()
+}
+
+// thinned searches every step-th byte: texts whose letters are stored as wider
+// numbers.
+func (s *search) thinned(step, from int) {
+	n := 0
+	for i := from; i < len(s.part); i += step {
+		s.half[n] = s.part[i]
+		n++
+	}
+	s.differences(s.half[:n], step, from)
+}
+
+// differences searches for keys of one byte.
+func (s *search) differences(part []byte, step, from int) {
+	f := s.f
+	if len(part) < MinWord {
+		return
+	}
+	d := s.room[:len(part)-1]
+	xorApart(d, part, 1)
+	f.xor.finder.Scan(d, func(l, start int) bool {
+		lit := f.xor.literals[l]
+		w := f.all[lit.word].text
+		c := cipher{step: step, back: lit.form == backward, kind: byXor}
+		if c.back {
+			w = reverse(w)
+		}
+		c.key = part[start] ^ w[0]
+		s.byte(lit, c, from+start*step)
+		return len(s.found) < maxFinds
+	})
+	secondOf(d[:len(part)-2], part)
+	f.add.finder.Scan(d[:len(part)-2], func(l, start int) bool {
+		lit := f.add.literals[l]
+		w := f.all[lit.word].text
+		c := cipher{step: step, kind: byAdd, key: part[start] - w[0], rise: part[start+1] - part[start] - w[1] + w[0]}
+		if lit.form == negated {
+			c = cipher{step: step, kind: byNegative, key: part[start] + w[0], rise: part[start+1] - part[start] + w[1] - w[0]}
+		}
+		s.byte(lit, c, from+start*step)
+		return len(s.found) < maxFinds
+	})
+}
+
+// keyed searches for keys of n bytes.
+func (s *search) keyed(n int) {
+	if len(s.part) <= n {
+		return
+	}
+	f := s.f
+	d := s.room[:len(s.part)-n]
+	xorApart(d, s.part, n)
+	f.lags[n].finder.Scan(d, func(l, start int) bool {
+		lit := f.lags[n].literals[l]
+		w := f.words[lit.word]
+		c := cipher{step: 1, kind: byKey, long: make([]byte, n)}
+		for i := range n {
+			c.long[i] = s.part[start+i] ^ w[i]
+		}
+		s.byte(lit, c, start)
+		return len(s.found) < maxFinds
+	})
+}
+
+// ramps searches for keys that count up or down: of two numbers in a row, the
+// first even, the exclusive or is 1.
+func (s *search) ramps() {
+	f := s.f
+	for from := range 2 {
+		n := 0
+		for i := from; i+1 < len(s.part); i += 2 {
+			s.room[n] = s.part[i] ^ s.part[i+1] ^ 1
+			n++
+		}
+		f.ramp.finder.Scan(s.room[:n], func(l, start int) bool {
+			lit := f.ramp.literals[l]
+			w := f.words[lit.word]
+			first := from + 2*start - lit.arg
+			if first < 0 || first+len(w) > len(s.part) {
+				return true
+			}
+			for _, rise := range []byte{1, 255} {
+				c := cipher{step: 1, kind: byRamp, key: s.part[first] ^ w[0], rise: rise}
+				if c.holds(s.part[first:], w) {
+					s.byte(lit, c, first)
+				}
+			}
+			return len(s.found) < maxFinds
+		})
+	}
+}
+
+// literals searches for encodings without a key.
+func (s *search) literals(of set) {
+	of.finder.Scan(s.part, func(l, start int) bool {
+		switch lit := of.literals[l]; lit.form {
+		case rotated:
+			s.byte(lit, cipher{step: 1, kind: byTurn, key: byte(lit.arg)}, start)
+		case rot13:
+			s.byte(lit, cipher{step: 1, kind: byRot13}, start)
+		case hexed:
+			s.hexadecimal(lit, start)
+		case based:
+			s.base64(lit, start)
+		}
+		return len(s.found) < maxFinds
+	})
+}
+
+// add keeps a candidate unless it is known.
+func (s *search) add(c candidate) { s.found = append(s.found, c) }
+
+// apartMost is how far apart finds of the same kind may lie to support each
+// other, in bytes.
+const apartMost = 4096
+
+// settled drops what is weak and alone, and of several readings of the same
+// bytes all but the simplest.
+func (s *search) settled() []Find {
+	list := s.found
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.rank, b.rank), cmp.Compare(b.Size, a.Size), cmp.Compare(a.Word, b.Word), cmp.Compare(a.How, b.How))
+	})
+	list = slices.CompactFunc(list, func(a, b candidate) bool { return a.Find == b.Find })
+	last := map[string]int{} // offset of the last find made in one way, for another word
+	supported := make([]bool, len(list))
+	index := map[string]int{}
+	for i := range list {
+		c := &list[i]
+		if at, ok := last[c.How]; ok && c.Offset-at <= apartMost && c.Offset > at {
+			supported[i], supported[index[c.How]] = true, true
+		}
+		if at, ok := last[c.How]; !ok || c.Offset > at {
+			last[c.How], index[c.How] = c.Offset, i
+		}
+	}
+	var out []Find
+	end := -1 // of the bytes that are explained
+	for i, c := range list {
+		if c.weak && !supported[i] {
+			continue
+		}
+		if n := len(out); n > 0 && c.Offset < end && c.How != out[n-1].How {
+			continue // another reading of the same bytes
+		}
+		end = max(end, c.Offset+c.Size)
+		out = append(out, c.Find)
+	}
+	return out
+}
+
+// xorApart sets d to the exclusive or of the bytes of b that lie n apart.
+func xorApart(d, b []byte, n int) {
+	far := b[n:]
+	i := 0
+	for ; i+8 <= len(d) && i+8 <= len(far); i += 8 {
+		binary.LittleEndian.PutUint64(d[i:], binary.LittleEndian.Uint64(b[i:])^binary.LittleEndian.Uint64(far[i:]))
+	}
+	for ; i < len(d); i++ {
+		d[i] = b[i] ^ far[i]
+	}
+}
+
+const highBits = 0x8080808080808080
+
+// minus subtracts eight bytes from eight bytes, each for itself (H. Warren,
+// Hacker's Delight, 2-18).
+func minus(x, y uint64) uint64 {
+	return ((x | highBits) - (y &^ highBits)) ^ ((x ^ ^y) & highBits)
+}
+
+// secondOf sets d to the differences of the differences of neighbours of b.
+func secondOf(d, b []byte) {
+	i := 0
+	for ; i+10 <= len(b) && i+8 <= len(d); i += 8 {
+		x, y, z := binary.LittleEndian.Uint64(b[i:]), binary.LittleEndian.Uint64(b[i+1:]), binary.LittleEndian.Uint64(b[i+2:])
+		binary.LittleEndian.PutUint64(d[i:], minus(minus(z, y), minus(y, x)))
+	}
+	for ; i < len(d); i++ {
+		d[i] = b[i+2] - 2*b[i+1] + b[i]
+	}
+}
+
+func reverse(s string) string {
+	b := []byte(s)
+	slices.Reverse(b)
+	return string(b)
+}
+
+// A cipher turns bytes of data into bytes of text, each for itself.
+type cipher struct {
+	kind cipherKind
+	step int  // bytes of data for a letter
+	back bool // the text runs towards lower addresses
+	key  byte
+	rise byte   // what the key grows by from letter to letter
+	long []byte // key of several bytes
+}
+
+type cipherKind uint8
+
+const (
+	byXor cipherKind = iota
+	byAdd
+	byNegative
+	byTurn
+	byRot13
+	byRamp
+	byKey
+)
+
+// letter decodes the byte b of data, which is i letters behind the first of the
+// word's bytes in data.
+func (c *cipher) letter(b byte, i int) byte {
+	switch c.kind {
+	case byXor:
+		return b ^ c.key
+	case byAdd:
+		return b - c.key - byte(i)*c.rise
+	case byNegative:
+		return c.key + byte(i)*c.rise - b
+	case byTurn:
+		return bits.RotateLeft8(b, -int(c.key))
+	case byRot13:
+		return byte(turn13(rune(b)))
+	case byRamp:
+		return b ^ (c.key + byte(i)*c.rise)
+	case byKey:
+		n := len(c.long)
+		return b ^ c.long[(i%n+n)%n]
+	}
+	return b
+}
+
+// holds reports whether data begins with the word.
+func (c *cipher) holds(data []byte, w string) bool {
+	for i := range len(w) {
+		if c.letter(data[i], i) != w[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *cipher) String() string {
+	var s string
+	switch c.kind {
+	case byXor:
+		if c.key != 0 {
+			s = fmt.Sprintf("xor %#02x", c.key)
+		}
+	case byAdd:
+		s = fmt.Sprintf("add %#02x", c.key)
+		if c.rise != 0 {
+			s = "add of a key that counts"
+		}
+	case byNegative:
+		s = fmt.Sprintf("subtracted from %#02x", c.key)
+		if c.rise != 0 {
+			s = "subtracted from a key that counts"
+		}
+	case byTurn:
+		s = fmt.Sprintf("rotated left by %d", c.key)
+	case byRot13:
+		s = "rot13"
+	case byRamp:
+		s = "xor with a key that counts"
+	case byKey:
+		s = fmt.Sprintf("xor with a key of %d bytes", len(c.long))
+	}
+	if c.back {
+		if s != "" {
+			s += ", "
+		}
+		s += "reversed"
+	}
+	if c.step > 1 {
+		if s != "" {
+			s += ", "
+		}
+		s += fmt.Sprintf("%d bytes to a letter", c.step)
+	}
+	return s
+}
