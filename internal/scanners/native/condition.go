@@ -28,6 +28,7 @@ import (
 //	symbol, go, crate, library, export: names or globs; own: true for symbol and go to count only what own code calls
 //	string: literals in mapped data, ASCII or UTF-16; word: the same with no letter or digit around
 //	text: {has: literals, like: regular expression}, on the printable run around the literal
+//	encoded: names or globs of words that imports, string, word, text or the list in hidden.go ask for, and that stand encoded
 //	bytes: hexadecimal constants
 //	section: {name: glob, entropy: at least, size: at least, access: rwx}
 //	format, os, arch, language, kind: names
@@ -64,6 +65,7 @@ const (
 	opString  operator = "string"
 	opWord    operator = "word"
 	opText    operator = "text"
+	opEncoded operator = "encoded"
 	opBytes   operator = "bytes"
 	opSection operator = "section"
 	opFormat  operator = "format"
@@ -209,7 +211,7 @@ func (c *compiler) operator(node map[string]any, depth int) (condition, error) {
 		return c.atLeast(value, depth)
 	case opNear:
 		return c.near(value, depth)
-	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opFormat, opOS, opArch, opLang, opKind:
+	case opImport, opSymbol, opGo, opCrate, opLibrary, opExport, opEncoded, opFormat, opOS, opArch, opLang, opKind:
 		return c.named(op, node)
 	case opFact:
 		return c.fact(node)

@@ -106,6 +106,8 @@ func (s *subject) leaf(c *condition) []proof {
 		return s.matchLiterals(c, "constant")
 	case opText:
 		return s.matchText(c)
+	case opEncoded:
+		return s.matchEncoded(c)
 	case opSection:
 		return s.matchSections(c.section)
 	}
@@ -178,7 +180,7 @@ func (s *subject) matchImports(c *condition) []proof {
 	for _, name := range names[:min(len(names), maxMatched+len(c.names.exact))] {
 		i := first[name]
 		e := finding.NewEvidence(sourceKinds[i.source], cmp.Or(i.shown, name))
-		e.From, e.Address = finding.Printable(i.library, finding.MaxEvidence), address(i.place)
+		e.From, e.Address = cmp.Or(i.how, finding.Printable(i.library, finding.MaxEvidence)), address(i.place)
 		uses := i.own
 		if len(uses) == 0 {
 			uses = s.program.climb(i.shared)
@@ -256,12 +258,19 @@ func (s *subject) matchText(c *condition) []proof {
 // at adds to evidence where in the binary it lies.
 func (s *subject) at(e finding.Evidence, h hit) proof {
 	p := proof{Evidence: e}
+	if h.uses != nil {
+		p.From, p.uses = h.how, h.uses
+		return p
+	}
 	if sec := s.sectionAt(h.offset); sec != nil {
 		p.From = finding.Printable(sec.Name, finding.MaxEvidence)
 		if sec.Addr != 0 {
 			at := sec.Addr + h.offset - sec.Offset
-			p.Address, p.uses = address(at), s.program.usesOf(at, e.Kind == "constant")
+			p.Address, p.uses = address(at), s.program.usesOf(at, e.Kind == "constant" || h.how != "")
 		}
+	}
+	if h.how != "" {
+		p.From = h.how
 	}
 	return p
 }
@@ -491,7 +500,7 @@ func prune(ev []proof) []proof {
 // sentence puts what a rule says and its evidence into one sentence.
 func sentence(says string, ev []finding.Evidence) string {
 	var parts []string
-	for _, kind := range []string{"import", "dynamic import", "system call", "go function", "symbol", "export", "crate", "library", "string", "constant", "section"} {
+	for _, kind := range []string{"import", "dynamic import", "encoded import", "system call", "go function", "symbol", "export", "crate", "library", "string", "encoded string", "constant", "section"} {
 		var values []string
 		for _, e := range ev {
 			if e.Kind == kind {
@@ -533,7 +542,7 @@ var plural = map[string]string{"library": "libraries"}
 func phrase(kind string, values []string) string {
 	more := len(values) - maxNamed
 	switch kind {
-	case "string":
+	case "string", "encoded string":
 		for i := range values {
 			values[i] = fmt.Sprintf("%q", values[i])
 		}

@@ -185,7 +185,7 @@ func rank(t inventory.Tier) int {
 func place(b *inventory.Binary, ev []finding.Evidence) finding.Location {
 	at := finding.Location{Path: b.Path}
 	for _, e := range ev {
-		if e.Kind == "import" || e.Kind == "dynamic import" || e.Kind == "system call" || e.Kind == "symbol" || e.Kind == "go function" || e.Kind == "export" {
+		if e.Kind == "import" || e.Kind == "dynamic import" || e.Kind == "encoded import" || e.Kind == "system call" || e.Kind == "symbol" || e.Kind == "go function" || e.Kind == "export" {
 			at.Symbol, at.Address = e.Value, e.Address
 			return at
 		}

@@ -8,12 +8,14 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/parallel"
 	"github.com/loupe-sec/loupe/internal/core/rule"
+	"github.com/loupe-sec/loupe/internal/formats/native/hidden"
 	"github.com/loupe-sec/loupe/internal/formats/needle"
 )
 
@@ -26,6 +28,11 @@ type ruleset struct {
 	finder   *needle.Finder
 	origin   []int // literal of each text of the finder: a literal is looked for as ASCII and as UTF-16
 	imports  names // that any rule asks for
+
+	makeSecrets  sync.Once
+	secretFinder *hidden.Finder
+	secretWords  []string
+	secretList   []secret // by word
 }
 
 // asksFor reports whether any rule asks for an import of that name.

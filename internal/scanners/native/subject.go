@@ -21,6 +21,7 @@ type subject struct {
 	importIndex map[string][]int
 	crates      map[string]uint64
 	hits        [][]hit // by literal
+	disclosed   []disclosed
 
 	// Made when a condition first asks for them.
 	cachedSymbols, cachedGo, cachedExports, cachedLibraries map[string]uint64
@@ -33,6 +34,11 @@ type hit struct {
 	offset uint64 // in the image's data
 	size   uint64
 	wide   bool // as UTF-16
+
+	// Of what does not stand in plain:
+	text string   // that holds it, decoded
+	how  string   // it is encoded
+	uses []uint64 // places in code, where no data holds it
 }
 
 // maxHits is how many occurrences of one literal are kept: an expression may
@@ -50,6 +56,7 @@ func newSubject(set *ruleset, bin *native.Binary) *subject {
 		s.crates[c.Name] = 0
 	}
 	s.search()
+	s.unhide()
 	s.explain()
 	return s
 }
@@ -123,6 +130,9 @@ func letter(c byte) bool {
 // textAround returns the printable run that holds a hit, as ASCII, cut to
 // maxText bytes on either side.
 func (s *subject) textAround(h hit) string {
+	if h.how != "" {
+		return h.text
+	}
 	data, step := s.bin.Data, uint64(1)
 	if h.wide {
 		step = 2

@@ -27,14 +27,16 @@ const (
 	fromLookup               // it asks for the name while it runs: dlsym, GetProcAddress
 	fromKernel               // a system call of its own
 	fromSymbol               // linked in statically, under its name
+	fromHidden               // its name is encoded
 )
 
-var sourceKinds = [...]string{fromTable: "import", fromLookup: "dynamic import", fromKernel: "system call", fromSymbol: "symbol"}
+var sourceKinds = [...]string{fromTable: "import", fromLookup: "dynamic import", fromKernel: "system call", fromSymbol: "symbol", fromHidden: "encoded import"}
 
 // imported is a name that a binary takes from elsewhere, and who uses it.
 type imported struct {
 	name, library string
 	shown         string // instead of the name, if it goes by another there: "unlinkat"
+	how           string // the name is encoded
 	source        source
 	explained     bool // a runtime of this binary takes it for itself
 	wholly        bool // and the binary is that runtime

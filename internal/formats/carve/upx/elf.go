@@ -59,7 +59,7 @@ func readPack(data []byte, order binary.ByteOrder, at int) (elfPack, bool) {
 	p.largest = int(order.Uint32(data[at+8:]))
 	first := data[p.blocks:]
 	n, packed := int(order.Uint32(first)), int(order.Uint32(first[4:]))
-	ok := p.size >= 52 && p.size <= MaxSize && p.largest > 0 && n >= 52 && n <= 64<<10 && n <= p.size && packed > 0 && packed <= n && knownMethod(first[8])
+	ok := p.size >= 52 && likely(p.size, len(data)) && p.largest > 0 && n >= 52 && n <= 64<<10 && n <= p.size && packed > 0 && packed <= n && knownMethod(first[8])
 	return p, ok
 }
 
@@ -81,7 +81,7 @@ func (r *blockReader) next() ([]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	if packed > n || n > MaxSize || packed > len(b)-blockInfo {
+	if packed > n || packed > len(b)-blockInfo {
 		return nil, errDamaged
 	}
 	src := b[blockInfo : blockInfo+packed]

@@ -26,7 +26,7 @@ func knownMethod(m byte) bool { return m >= nrv2b && m < nrv2e+3 || m >= lzmaRaw
 
 // decompress returns the n bytes that src was packed from.
 func decompress(method byte, src []byte, n int) ([]byte, error) {
-	if n < 0 || n > MaxSize {
+	if !likely(n, len(src)) {
 		return nil, errDamaged
 	}
 	var out []byte

@@ -22,7 +22,7 @@ func findPE(data []byte) (header, error) {
 		if i < 0 {
 			return header{}, errNot
 		}
-		if h, ok := readHeader(data, at+i); ok && h.packedSize > 0 && h.packedSize <= len(data)-h.end && h.size > 256 && h.size <= MaxSize {
+		if h, ok := readHeader(data, at+i); ok && h.packedSize > 0 && h.packedSize <= len(data)-h.end && h.size > 256 && likely(h.size, h.packedSize) {
 			return h, nil
 		}
 		at += i + len(magic)
@@ -285,7 +285,7 @@ func (p *peImage) file() ([]byte, error) {
 		if size == 0 {
 			continue
 		}
-		if grow := int(s.off) - len(out); grow > 64<<20 || int(s.off) > MaxSize {
+		if grow := int(s.off) - len(out); int(s.off) > len(p.memory)+1<<20 {
 			return nil, errDamaged
 		} else if grow > 0 {
 			out = append(out, make([]byte, grow)...)

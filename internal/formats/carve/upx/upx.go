@@ -20,6 +20,10 @@ const magic = "UPX!"
 // MaxSize is of the packed and of the unpacked program.
 const MaxSize = 1 << 30
 
+// likely reports whether n bytes may come out of that many packed ones: real
+// programs stay below a tenth of it, and a few bytes can promise anything.
+func likely(n, packed int) bool { return n >= 0 && n <= MaxSize && (n <= 32<<20 || n/100 <= packed) }
+
 var (
 	errNot     = errors.New("UPX: nothing of it is known here")
 	errDamaged = errors.New("UPX: the packed data is damaged")

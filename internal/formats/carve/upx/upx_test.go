@@ -208,6 +208,11 @@ func TestDamaged(t *testing.T) {
 	if _, err := upx.Unpack(changed); err == nil {
 		t.Error("a wrong checksum went unseen")
 	}
+	huge := bytes.Clone(elf)
+	binary.LittleEndian.PutUint32(huge[64+56+12+4:], 1<<29) // p_filesize
+	if _, err := upx.Unpack(huge[:len(huge)-36]); err == nil {
+		t.Error("a small file unpacks to 512 MB")
+	}
 	for _, plain := range [][]byte{nil, file, []byte("UPX!"), []byte("MZ UPX!"), []byte("\x7fELF UPX!")} {
 		if upx.Is(plain) {
 			t.Errorf("%.20q is taken for packed", plain)

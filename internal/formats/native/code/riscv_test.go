@@ -63,7 +63,7 @@ func compareCalls(t *testing.T, c *code.Code, path string) {
 // TestRISCVSystem compares with the disassembly of the libraries of a cross
 // compiler.
 func TestRISCVSystem(t *testing.T) {
-	for _, path := range samples(3, "/usr/riscv64-linux-gnu/lib/*.so*") {
+	for _, path := range samples(2, "/usr/riscv64-linux-gnu/lib/*.so*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			compareBranches(t, read(t, path), branchesRISCV(t, path))
 		})

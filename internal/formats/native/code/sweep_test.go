@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"debug/elf"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -391,8 +390,6 @@ func samples(n int, pattern string) []string {
 	slices.SortFunc(paths, func(a, b string) int { return int(size[b] - size[a]) })
 	return paths[:min(n, len(paths))]
 }
-
-func hex(list []uint64) string { return fmt.Sprintf("%#x", list) }
 
 // benchmark measures bytes of code per second.
 func benchmark(b *testing.B, path string) {

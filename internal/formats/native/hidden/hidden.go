@@ -22,8 +22,6 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-
-	"github.com/loupe-sec/loupe/internal/formats/needle"
 )
 
 // MinWord is the length of the shortest words that are found, in bytes. Those
@@ -59,7 +57,7 @@ type Finder struct {
 
 // A set is a group of literals that are searched for in one pass.
 type set struct {
-	finder   *needle.Finder
+	finder   *matcher
 	literals []literal
 }
 
@@ -144,8 +142,8 @@ func New(words []string) *Finder {
 }
 
 const (
-	minApart = 5 // differences that must agree for a key of several bytes
-	minRamp  = 9 // letters of a word under a key that counts up
+	minApart = 5  // differences that must agree for a key of several bytes
+	minRamp  = 11 // letters of a word under a key that counts up
 )
 
 // forms adds the encodings of a word that turn it into other fixed bytes.
@@ -196,7 +194,7 @@ func (b *build) add(text []byte, l literal) {
 	b.literals = append(b.literals, l)
 }
 
-func (b *build) set() set { return set{needle.New(b.bytes), b.literals} }
+func (b *build) set() set { return set{newMatcher(b.bytes), b.literals} }
 
 func distinct(s string) int {
 	var seen [256]bool

@@ -21,10 +21,10 @@ func (f *Finder) Scan(data []byte) []Find {
 	s := &search{f: f, data: data, room: make([]byte, chunk), half: make([]byte, chunk)}
 	for at := 0; at < len(data); at += chunk - overlap {
 		s.at, s.part = at, data[at:min(at+chunk, len(data))]
-		s.whole()
-		for _, step := range []int{2, 4} {
-			for from := range step {
-				s.thinned(step, from)
+		s.everywhere()
+		for _, o := range odd(s.part) {
+			if s.odd(at+o.from, data[at+o.from:at+o.to]); len(s.found) >= maxFinds {
+				break
 			}
 		}
 		if at+chunk >= len(data) || len(s.found) >= maxFinds {
@@ -50,17 +50,28 @@ type candidate struct {
 	rank int // of the way it was found, simplest first
 }
 
-// whole searches bytes that follow one another.
-func (s *search) whole() {
+// everywhere searches for what can stand among plain text.
+func (s *search) everywhere() {
+	s.literals(s.f.plain)
+	s.combined(s.part, 1, 0)
+}
+
+// odd searches what is not plain text in all other ways.
+func (s *search) odd(at int, part []byte) {
+	s.at, s.part = at, part
 	f := s.f
-	s.literals(f.plain)
-	s.differences(s.part, 1, 0)
+	s.added(s.part, 1, 0)
 	for n := 2; n < len(f.lags); n++ {
 		if len(f.lags[n].literals) > 0 {
 			s.keyed(n)
 		}
 	}
 	s.ramps()
+	for _, step := range []int{2, 4} {
+		for from := range step {
+			s.thinned(step, from)
+		}
+	}
 }
 
 // thinned searches every step-th byte: texts whose letters are stored as wider
@@ -71,18 +82,19 @@ func (s *search) thinned(step, from int) {
 		s.half[n] = s.part[i]
 		n++
 	}
-	s.differences(s.half[:n], step, from)
+	s.combined(s.half[:n], step, from)
+	s.added(s.half[:n], step, from)
 }
 
-// differences searches for keys of one byte.
-func (s *search) differences(part []byte, step, from int) {
+// combined searches for keys of one byte by exclusive or.
+func (s *search) combined(part []byte, step, from int) {
 	f := s.f
 	if len(part) < MinWord {
 		return
 	}
 	d := s.room[:len(part)-1]
 	xorApart(d, part, 1)
-	f.xor.finder.Scan(d, func(l, start int) bool {
+	f.xor.finder.scan(d, func(l, start int) bool {
 		lit := f.xor.literals[l]
 		w := f.all[lit.word].text
 		c := cipher{step: step, back: lit.form == backward, kind: byXor}
@@ -93,8 +105,17 @@ func (s *search) differences(part []byte, step, from int) {
 		s.byte(lit, c, from+start*step)
 		return len(s.found) < maxFinds
 	})
-	secondOf(d[:len(part)-2], part)
-	f.add.finder.Scan(d[:len(part)-2], func(l, start int) bool {
+}
+
+// added searches for keys of one byte that were added, and grow or do not.
+func (s *search) added(part []byte, step, from int) {
+	f := s.f
+	if len(part) < MinWord {
+		return
+	}
+	d := s.room[:len(part)-2]
+	secondOf(d, part)
+	f.add.finder.scan(d, func(l, start int) bool {
 		lit := f.add.literals[l]
 		w := f.all[lit.word].text
 		c := cipher{step: step, kind: byAdd, key: part[start] - w[0], rise: part[start+1] - part[start] - w[1] + w[0]}
@@ -114,7 +135,7 @@ func (s *search) keyed(n int) {
 	f := s.f
 	d := s.room[:len(s.part)-n]
 	xorApart(d, s.part, n)
-	f.lags[n].finder.Scan(d, func(l, start int) bool {
+	f.lags[n].finder.scan(d, func(l, start int) bool {
 		lit := f.lags[n].literals[l]
 		w := f.words[lit.word]
 		c := cipher{step: 1, kind: byKey, long: make([]byte, n)}
@@ -136,7 +157,7 @@ func (s *search) ramps() {
 			s.room[n] = s.part[i] ^ s.part[i+1] ^ 1
 			n++
 		}
-		f.ramp.finder.Scan(s.room[:n], func(l, start int) bool {
+		f.ramp.finder.scan(s.room[:n], func(l, start int) bool {
 			lit := f.ramp.literals[l]
 			w := f.words[lit.word]
 			first := from + 2*start - lit.arg
@@ -156,7 +177,7 @@ func (s *search) ramps() {
 
 // literals searches for encodings without a key.
 func (s *search) literals(of set) {
-	of.finder.Scan(s.part, func(l, start int) bool {
+	of.finder.scan(s.part, func(l, start int) bool {
 		switch lit := of.literals[l]; lit.form {
 		case rotated:
 			s.byte(lit, cipher{step: 1, kind: byTurn, key: byte(lit.arg)}, start)

@@ -222,7 +222,8 @@ type Mode struct {
 
 // A Pointer is a word of data that holds, once the binary is loaded, an address
 // of the same image: what relative relocations, base relocations and rebases
-// say. A binary for fixed addresses may have none though its data holds many.
+// say, which on 32-bit x86 are operands of instructions too. A binary for fixed
+// addresses may have none though its data holds many.
 type Pointer struct{ At, To uint64 }
 
 // Functions are the places where code starts, and how they were found.

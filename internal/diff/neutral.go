@@ -1,0 +1,49 @@
+package diff
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// neutral makes paths comparable between two versions.
+type neutral struct{ versions *strings.Replacer }
+
+func newNeutral(from, to string) neutral {
+	versions := []string{from, to}
+	slices.SortFunc(versions, func(a, b string) int { // of 1.0 and 1.0.1 the longer first
+		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+	})
+	var replace []string
+	for _, v := range versions {
+		if strings.Contains(v, ".") { // "1" occurs in everything
+			replace = append(replace, v, "{version}", strings.ReplaceAll(v, ".", "_"), "{version}")
+		}
+	}
+	return neutral{strings.NewReplacer(replace...)}
+}
+
+// versionless returns a path or address without the versions that are compared.
+func (n neutral) versionless(p string) string { return n.versions.Replace(p) }
+
+var (
+	digits  = regexp.MustCompile(`\d+([._]\d+)*`)
+	pyTag   = regexp.MustCompile(`\b(cp|pp|py)\d+(\.py\d+)*(-(cp|pp|abi|none)[\w]*)?`)
+	libc    = regexp.MustCompile(`many(linux|linux#)[\w.#-]*`)
+	hashy   = regexp.MustCompile(`[0-9a-f]{16,}`)
+	machine = regexp.MustCompile(`x86[_-]64|x64|x86|amd64|i[36]86|ia32|arm64|aarch64|armv?[678]?[lh]?f?|win32|win64|darwin|linux|macosx?`)
+)
+
+// loose returns a path without any number that changes from version to version:
+// versions, those of Node's and Python's ABI, of operating systems, hashes in
+// names. What a path says of the machine is left out as well, since binaries
+// are known by theirs.
+func (n neutral) loose(p string) string {
+	p = strings.ToLower(n.versionless(p))
+	p = pyTag.ReplaceAllString(p, "py")
+	p = hashy.ReplaceAllString(p, "#")
+	p = machine.ReplaceAllString(p, "")
+	p = libc.ReplaceAllString(p, "manylinux")
+	return digits.ReplaceAllString(p, "#")
+}
