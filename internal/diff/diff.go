@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
-	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/report"
 )

@@ -47,3 +47,25 @@ func (n neutral) loose(p string) string {
 	p = libc.ReplaceAllString(p, "manylinux")
 	return digits.ReplaceAllString(p, "#")
 }
+
+// bare returns an address or text without any number that looks like a version.
+func (n neutral) bare(s string) string {
+	return dotted.ReplaceAllString(n.versionless(s), "#")
+}
+
+var dotted = regexp.MustCompile(`\d+(\.\d+)+|\bv\d+\b|[0-9a-f]{16,}`)
+
+// kind returns the type of a package URL: "npm" of "pkg:npm/a@1".
+func kind(purl string) string {
+	kind, _, _ := strings.Cut(strings.TrimPrefix(purl, "pkg:"), "/")
+	return kind
+}
+
+// purlVersion returns the version of a package URL, as it stands there.
+func purlVersion(purl string) string {
+	purl, _, _ = strings.Cut(purl, "?")
+	if i := strings.LastIndexByte(purl, '@'); i >= 0 {
+		return strings.ReplaceAll(purl[i+1:], "%2B", "+")
+	}
+	return ""
+}

@@ -293,7 +293,8 @@ func (m *matcher) result() []pairing {
 	}
 	slices.SortStableFunc(out, func(x, y pairing) int {
 		a, b := x.paths(), y.paths()
-		return cmp.Or(natural(a[0], b[0]), natural(a[1], b[1]), cmp.Compare(x.any().Offset, y.any().Offset), cmp.Compare(x.any().SHA256, y.any().SHA256))
+		p, q := x.any(), y.any()
+		return cmp.Or(natural(a[0], b[0]), natural(a[1], b[1]), cmp.Compare(p.Arch, q.Arch), cmp.Compare(p.Slice, q.Slice), cmp.Compare(x.digest(), y.digest()))
 	})
 	return out
 }
@@ -309,4 +310,13 @@ func (p pairing) paths() [2]string {
 	return [2]string{min(p.from.Path, p.to.Path), max(p.from.Path, p.to.Path)}
 }
 
+// digest is the same from either side.
+func (p pairing) digest() string {
+	if p.from == nil || p.to == nil {
+		return p.any().SHA256
+	}
+	return min(p.from.SHA256, p.to.SHA256)
+}
+
+// any is one of both, the first if there is one.
 func (p pairing) any() *inventory.Binary { return cmp.Or(p.from, p.to) }

@@ -53,7 +53,7 @@ var (
 // fetches itself, and for what it loads. dir is the folder that what it loads
 // is relative to.
 func (r *resolver) source(text, dir, file, fallback string, level int) {
-	code := WithoutComments(text, "//")
+	code := withoutComments(text, "//")
 	for _, m := range callsTool.FindAllStringSubmatchIndex(code, 20) {
 		c := call{file: file, fallback: fallback, line: lineOf(code, m[0])}
 		if m[4] >= 0 {
@@ -463,9 +463,9 @@ func variablesBefore(code string, at int) []string {
 	return out
 }
 
-// WithoutComments blanks the comments of a text that begin a line, so that
+// withoutComments blanks the comments of a text that begin a line, so that
 // offsets and lines stay.
-func WithoutComments(text, mark string) string {
+func withoutComments(text, mark string) string {
 	var out strings.Builder
 	out.Grow(len(text))
 	block := false

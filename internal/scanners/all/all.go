@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/loupe-sec/loupe/internal/core/scan"
+	"github.com/loupe-sec/loupe/internal/scanners/embedded"
 	"github.com/loupe-sec/loupe/internal/scanners/install"
 	"github.com/loupe-sec/loupe/internal/scanners/layout"
 	"github.com/loupe-sec/loupe/internal/scanners/native"
@@ -15,6 +16,7 @@ var Scanners = []*scan.Scanner{
 	native.Scanner,
 	install.Scanner,
 	install.Fetched,
+	embedded.Scanner,
 	layout.Scanner,
 	signature.Scanner,
 	sourcematch.Sources,

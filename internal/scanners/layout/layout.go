@@ -34,7 +34,7 @@ var Scanner = &scan.Scanner{
 	Version: 1,
 	Rules:   rules.Area("layout"),
 	Needs:   []scan.Fact{inventory.Binaries},
-	Wants:   func(f *scan.File) bool { return f.Archive != "" && f.Depth < 3 },
+	Wants:   func(f *scan.File) bool { return f.Archive != "" && f.Depth < 3 && !f.Embedded },
 	File:    archive,
 	Run:     binaries,
 }
@@ -42,6 +42,9 @@ var Scanner = &scan.Scanner{
 func binaries(_ context.Context, p *scan.Pass) error {
 	seen := map[string]bool{} // the slices of a fat file lie in one place
 	for _, b := range inventory.Binaries.All(p) {
+		if b.Origin == inventory.FromEmbedded {
+			continue // its name is ours
+		}
 		checkPlatform(p, b)
 		if !seen[b.Path] {
 			seen[b.Path] = true

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/formats/carve"
 	measure "github.com/loupe-sec/loupe/internal/formats/native/entropy"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -305,6 +306,9 @@ func (s *subject) matchSections(t sectionTest) []proof {
 		if entropy < t.entropy {
 			continue
 		}
+		if t.entropy > 0 && s.unpacks(sec) {
+			continue
+		}
 		value := sec.Name
 		if t.entropy > 0 {
 			value = fmt.Sprintf("%s (entropy %.2f, %d bytes)", sec.Name, entropy, sec.FileSize)
@@ -314,6 +318,18 @@ func (s *subject) matchSections(t sectionTest) []proof {
 		out = append(out, proof{Evidence: e})
 	}
 	return out
+}
+
+// unpacks reports whether a section is packed in a way that is understood: what
+// it holds is looked at as a file of its own, and it is no mere noise.
+func (s *subject) unpacks(sec *image.Section) bool {
+	if !s.carved {
+		s.carved = true
+		alone := *s.bin.Image
+		alone.Offset = 0 // its data are all of the file
+		s.payloads, _ = carve.Find(alone.Data, []*image.Image{&alone})
+	}
+	return carve.Covers(s.payloads, image.Range{Offset: sec.Offset, Size: sec.FileSize})
 }
 
 // access returns what a section's bytes may be used for. All sections of a

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/formats/carve"
 	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -27,6 +28,8 @@ type subject struct {
 	cachedSymbols, cachedGo, cachedExports, cachedLibraries map[string]uint64
 	cachedSegments                                          []image.Section
 	cachedEntropies                                         []float64
+	payloads                                                []carve.Payload // once carved
+	carved                                                  bool
 }
 
 // A hit is an occurrence of a literal.

@@ -3,6 +3,8 @@ package code
 import (
 	"sort"
 	"sync"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
 // graph is what is derived from the references once somebody asks.
@@ -15,6 +17,9 @@ type graph struct {
 
 	makeUses sync.Once
 	uses     grouped // by import
+
+	makePieces sync.Once
+	pieces     map[int][]image.Fragment
 
 	makeData sync.Once
 	data     []Ref // data references, by Target
@@ -76,7 +81,13 @@ func (c *Code) From(fn int) []Ref {
 	if n := len(refs); n > 0 && refs[n-1].Addr >= hi {
 		refs = refs[:sort.Search(n, func(i int) bool { return refs[i].Addr >= hi })]
 	}
-	return refs[:len(refs):len(refs)]
+	refs = refs[:len(refs):len(refs)]
+	if len(c.Image.Functions.Fragments) > 0 {
+		for _, piece := range c.pieces()[fn] {
+			refs = append(refs, c.within(piece.Addr, piece.Size)...)
+		}
+	}
+	return refs
 }
 
 // Callers returns the places that call, jump to or take the address of function
@@ -165,7 +176,7 @@ func (c *Code) Func(addr uint64) int {
 		return -1
 	}
 	if _, hi := c.span(i); addr >= hi {
-		return -1
+		return c.pieceAt(addr)
 	}
 	return i
 }

@@ -228,10 +228,11 @@ type Pointer struct{ At, To uint64 }
 
 // Functions are the places where code starts, and how they were found.
 type Functions struct {
-	List     []Function // sorted by address, no repeats
-	Count    int        // what to report: as the method counts; len(List) unless said otherwise in a note
-	Method   string     // "eh_frame", "symbols", "exidx+symbols", "pdata", "function-starts", "code-section", "pclntab", …
-	Coverage float64    // bytes of functions with known size over bytes of code sections, 0 to 1
+	List      []Function // sorted by address, no repeats
+	Count     int        // what to report: as the method counts; len(List) unless said otherwise in a note
+	Method    string     // "eh_frame", "symbols", "exidx+symbols", "pdata", "function-starts", "code-section", "pclntab", …
+	Fragments []Fragment // pieces that lie apart from their functions, by address
+	Coverage  float64    // bytes of functions with known size over bytes of code sections, 0 to 1
 }
 
 // A Function is a start address, with its size where it is known.
@@ -239,6 +240,12 @@ type Function struct {
 	Addr uint64
 	Size uint64 // 0 if unknown
 	Name string // from a symbol at that address, mangled as in the file
+}
+
+// A Fragment is a piece of a function that does not follow on its beginning.
+type Fragment struct {
+	Addr, Size uint64
+	Of         uint64 // where the function starts
 }
 
 // Notef records that something could not be read.

@@ -1,13 +1,16 @@
 package pe
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
 // exceptionTable reads the exception directory ("The .pdata Section"). It
 // returns the functions and, merged, the addresses that they and their
-// fragments hold.
+// fragments hold, and gives the image the fragments.
 func (f *file) exceptionTable() ([]image.Function, []span) {
 	dir := f.dirs[dirException]
 	if dir.rva == 0 || dir.size == 0 {
@@ -52,27 +55,73 @@ func (f *file) exceptionTable() ([]image.Function, []span) {
 		if size > 0 && addr+size > addr {
 			covered = append(covered, span{addr, addr + size})
 		}
-		if !fragment {
+		switch {
+		case !fragment:
 			list = append(list, image.Function{Addr: addr, Size: size})
+		case size > 0:
+			if of := f.ownerOf(b[:entry], list); of != 0 {
+				f.m.Functions.Fragments = append(f.m.Functions.Fragments, image.Fragment{Addr: addr, Size: size, Of: of})
+			}
 		}
 	}
+	slices.SortFunc(f.m.Functions.Fragments, func(a, b image.Fragment) int { return cmp.Compare(a.Addr, b.Addr) })
 	if outside > 0 {
 		f.m.Notef("exception directory: %d entries lie outside of code", outside)
 	}
 	return list, merge(covered)
 }
 
+// ownerOf returns the start of the function that a fragment belongs to: on x64
+// its unwind information says so, elsewhere it is taken to be the one before it.
+// It returns 0 if there is none.
+func (f *file) ownerOf(entry []byte, before []image.Function) uint64 {
+	if f.machine == machineAMD64 {
+		const steps = 32 // fragments of fragments
+		for range steps {
+			unwind := uint64(le32(entry[8:]))
+			var next []byte
+			if unwind&1 != 0 {
+				next = f.at(unwind &^ 1)
+			} else {
+				info := f.at(unwind)
+				if len(info) < 4 {
+					return 0
+				}
+				if info[0]>>3&unwindChained == 0 {
+					return f.m.Base + uint64(le32(entry))
+				}
+				codes := (int(info[2]) + 1) &^ 1 // two bytes each, an even number of them
+				if 4+2*codes > len(info) {
+					return 0
+				}
+				next = info[4+2*codes:]
+			}
+			if len(next) < 12 {
+				return 0
+			}
+			entry = next[:12]
+		}
+		return 0
+	}
+	if n := len(before); n > 0 {
+		return before[n-1].Addr
+	}
+	return 0
+}
+
+// unwindChained is the flag UNW_FLAG_CHAININFO, above three bits of version.
+const unwindChained = 4
+
 // entryAMD64 reads start, end and unwind information ("x64 exception
 // handling"). A fragment's unwind information is chained to that of its
 // function, or is, with the lowest bit set, the function's own entry.
 func (f *file) entryAMD64(b []byte) (addr, size uint64, fragment bool) {
-	const chained = 4 // UNW_FLAG_CHAININFO, above three bits of version
 	start, end, unwind := le32(b), le32(b[4:]), uint64(le32(b[8:]))
 	if unwind&1 != 0 {
 		return uint64(start), uint64(end) - uint64(start), true
 	}
 	info := f.at(unwind)
-	return uint64(start), uint64(end) - uint64(start), len(info) > 0 && info[0]>>3&chained != 0
+	return uint64(start), uint64(end) - uint64(start), len(info) > 0 && info[0]>>3&unwindChained != 0
 }
 
 // entryARM64 reads a start and either packed unwind data or where it is ("ARM64

@@ -1,0 +1,357 @@
+package diff
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/enrich"
+	"github.com/loupe-sec/loupe/internal/report"
+)
+
+// maxSentences is how long a summary is: what matters most is said first.
+const maxSentences = 4
+
+// summarize says in a few sentences what is different, as a person would who
+// looked at it all: what was replaced, what is done that was not, what happens
+// otherwise at installation, and how much was rebuilt.
+func summarize(c *comparison, d *report.Diff) string {
+	s := &summary{comparison: c, Diff: d, step: stepOf(d.FromVersion, d.ToVersion)}
+	s.gained, s.lost = c.spreads()
+	if d.Empty() {
+		return s.nothing()
+	}
+	var out []string
+	for _, say := range []func() string{s.assets, s.does, s.installs, s.findings, s.built, s.components} {
+		if text := say(); text != "" {
+			out = append(out, text)
+		}
+	}
+	if risk := s.risk(); risk != "" {
+		out = append(out[:min(len(out), maxSentences-1)], risk)
+	}
+	return strings.Join(out[:min(len(out), maxSentences)], " ")
+}
+
+type summary struct {
+	*comparison
+	*report.Diff
+	step         step
+	gained, lost []spread
+}
+
+// subject names the new side, with what its version promises: "Version 5.1.7, a
+// patch release,".
+func (s *summary) subject() string {
+	switch {
+	case s.ToVersion == "":
+		return "The new side"
+	case s.FromVersion == s.ToVersion:
+		return "The other build of version " + printable(s.ToVersion)
+	}
+	if s.step.words == "" {
+		return "Version " + printable(s.ToVersion)
+	}
+	return fmt.Sprintf("Version %s, %s,", printable(s.ToVersion), s.step.words)
+}
+
+func (s *summary) nothing() string {
+	what := "the two sides"
+	if s.FromVersion != s.ToVersion {
+		what = fmt.Sprintf("%s and %s", printable(s.FromVersion), printable(s.ToVersion))
+	}
+	if n := len(s.Binaries); n > 0 {
+		return fmt.Sprintf("Nothing that was looked at is different between %s: %s the same, and so %s.", what,
+			plural(n, "the binary is", "all %d binaries are"), "is what happens at installation")
+	}
+	return fmt.Sprintf("Nothing that was looked at is different between %s; neither holds native binaries.", what)
+}
+
+func (s *summary) assets() string {
+	if len(s.Install.Assets) == 0 {
+		return ""
+	}
+	a := s.Install.Assets[0]
+	more := ""
+	if n := len(s.Install.Assets) - 1; n > 0 {
+		more = fmt.Sprintf(" and %s", plural(n, "another address", "%d other addresses"))
+	}
+	return fmt.Sprintf("What installation downloads from %s%s was replaced: the same address holds other bytes, which no release explains.", a.URL, more)
+}
+
+// does says what the binaries do that they did not, and no longer do.
+func (s *summary) does() string {
+	if len(s.to.Binaries)+len(s.from.Binaries) == 0 {
+		return ""
+	}
+	var news, olds []string
+	surprising := false
+	var paths []string
+	for _, g := range s.gained {
+		news = append(news, g.phrase())
+		surprising = surprising || slices.Contains(grave, g.behavior)
+		paths = append(paths, g.paths...)
+	}
+	for _, l := range s.lost {
+		olds = append(olds, l.phrase())
+	}
+	slices.SortFunc(paths, natural)
+	paths = slices.Compact(paths)
+	switch {
+	case len(news) > 0 && len(olds) > 0:
+		return fmt.Sprintf("%s %s in %s, and no longer %s%s.", s.subject(), listed(news), s.binaries(paths), listed(olds), s.surprise(surprising))
+	case len(news) > 0:
+		return fmt.Sprintf("%s newly %s in %s%s.", s.subject(), listed(news), s.binaries(paths), s.surprise(surprising))
+	case len(olds) > 0:
+		return fmt.Sprintf("%s no longer %s, and does nothing that was not done before.", s.subject(), listed(olds))
+	}
+	if !s.changedBinaries() {
+		if len(s.to.Binaries) > 0 && len(s.from.Binaries) > 0 {
+			return fmt.Sprintf("%s holds the same %s.", s.subject(), plural(len(s.to.Binaries), "binary", "%d binaries"))
+		}
+		return ""
+	}
+	return fmt.Sprintf("%s shows no behaviour in its binaries that %s did not show, nor does it lack one.", s.subject(), cmp.Or(s.before(), "the old side"))
+}
+
+func (s *summary) before() string {
+	if s.FromVersion != s.ToVersion {
+		return printable(s.FromVersion)
+	}
+	return ""
+}
+
+func (s *summary) binaries(paths []string) string {
+	if len(paths) == 1 {
+		return printable(paths[0])
+	}
+	return fmt.Sprintf("%d binaries", len(paths))
+}
+
+// grave are the behaviours that are rarely added without a word about it.
+var grave = []inventory.BehaviorName{inventory.Network, inventory.Process, inventory.DataExfiltration, inventory.Obfuscation}
+
+func (s *summary) surprise(surprising bool) string {
+	switch {
+	case surprising && s.step.size == patch:
+		return "; a patch release is the last place to expect that"
+	case surprising && s.step.size == minor:
+		return "; look in its notes for the reason"
+	}
+	return ""
+}
+
+func (s *summary) changedBinaries() bool {
+	return slices.ContainsFunc(s.Binaries, func(b report.BinaryDiff) bool { return b.Status != report.DiffSame })
+}
+
+// installs says what happens otherwise at installation.
+func (s *summary) installs() string {
+	var out []string
+	staged := map[string]bool{}
+	for _, d := range s.Install.Downloads {
+		staged[d.Stage] = true
+		switch {
+		case d.From == nil:
+			out = append(out, "now downloads "+fetches(d.To)+guard(d.To))
+		case d.To == nil:
+			out = append(out, "no longer downloads "+fetches(d.From))
+		case tool(d.From) != tool(d.To):
+			out = append(out, "now downloads "+fetches(d.To)+" instead of "+fetches(d.From)+guard(d.To))
+		case host(d.From.URL) != host(d.To.URL):
+			out = append(out, fmt.Sprintf("now downloads from %s instead of from %s%s", cmp.Or(host(d.To.URL), "an unknown host"), cmp.Or(host(d.From.URL), "an unknown host"), guard(d.To)))
+		case d.From.URL != d.To.URL:
+			out = append(out, fmt.Sprintf("now downloads from %s, before from %s", cmp.Or(d.To.URL, "an unknown address"), cmp.Or(d.From.URL, "an unknown address")))
+		default:
+			out = append(out, fmt.Sprintf("now checks what it downloads otherwise (%s, before %s)", pins[d.To.Pin], pins[d.From.Pin]))
+		}
+	}
+	for _, c := range s.Install.Scripts {
+		switch {
+		case staged[c.Stage]:
+		case c.Status == report.DiffAdded:
+			out = append(out, fmt.Sprintf("now runs %s (%s)", quoted(c.To), c.Stage))
+		case c.Status == report.DiffRemoved:
+			out = append(out, fmt.Sprintf("no longer runs %s", quoted(c.From)))
+		default:
+			out = append(out, fmt.Sprintf("now runs %s instead of %s", quoted(c.To), quoted(c.From)))
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	if len(out) > 2 {
+		out = append(out[:2], fmt.Sprintf("differs in %s", plural(len(out)-2, "one more way", "%d more ways")))
+	}
+	return "Its installation " + joined(out) + "."
+}
+
+var pins = map[inventory.Pin]string{
+	inventory.Unpinned: "by nothing", inventory.PinnedPackage: "by a hash in the package", inventory.PinnedScript: "by a hash in a script", inventory.PinnedRegistry: "by the registry's hash",
+}
+
+func guard(d *report.DownloadSide) string {
+	switch {
+	case d.Owner == inventory.OtherOwner:
+		return ", an address that is not the author's"
+	case d.Pin == inventory.Unpinned:
+		return ", and nothing checks its hash"
+	}
+	return ""
+}
+
+// findings names the worst new finding that no sentence before has told.
+func (s *summary) findings() string {
+	told := map[string]bool{}
+	for _, g := range s.gained {
+		told[g.rule] = true
+	}
+	var worst *finding.Finding
+	n := 0
+	for i := range s.Findings.Added {
+		f := &s.Findings.Added[i]
+		if f.Severity < finding.Medium || told[f.Rule] && f.Severity < finding.High {
+			continue
+		}
+		n++
+		if worst == nil || f.Severity > worst.Severity {
+			worst = f
+		}
+	}
+	if worst == nil {
+		return ""
+	}
+	more := ""
+	if n > 1 {
+		more = fmt.Sprintf(", and %s of medium severity or worse", plural(n-1, "one more is new", "%d more are new"))
+	}
+	return fmt.Sprintf("The worst new finding is %s: %s%s.", worst.Severity, lowerFirst(printable(worst.Title)), more)
+}
+
+// built says how much of the binaries is different.
+func (s *summary) built() string {
+	var added, removed, changed []string
+	paired, same, other, news, gone := 0, 0, 0, 0, 0
+	for _, b := range s.Binaries {
+		switch b.Status {
+		case report.DiffAdded:
+			added = append(added, b.ToPath)
+		case report.DiffRemoved:
+			removed = append(removed, b.FromPath)
+		case report.DiffChanged:
+			changed = append(changed, b.ToPath)
+			f := b.Functions
+			paired, same, other, news, gone = paired+f.Paired, same+f.Same, other+f.Changed, news+f.Added, gone+f.Removed
+		}
+	}
+	var out []string
+	if len(changed) > 0 {
+		text := plural(len(changed), "one binary was rebuilt", "%d binaries were rebuilt")
+		switch {
+		case paired > 0 && other+news+gone == 0:
+			text += fmt.Sprintf(", with the same %s", plural(same, "function", "%d functions"))
+		case paired > 0:
+			text += fmt.Sprintf(" (of %s %d changed, %d new, %d gone)", plural(paired+gone, "1 function", "%d functions"), other, news, gone)
+		}
+		out = append(out, text)
+	}
+	if len(added) > 0 {
+		out = append(out, fmt.Sprintf("%s new", counted(added, "is", "are")))
+	}
+	if len(removed) > 0 {
+		out = append(out, fmt.Sprintf("%s gone", counted(removed, "is", "are")))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return upperFirst(joined(out)) + s.size() + "."
+}
+
+// counted names a binary, or says how many there are.
+func counted(paths []string, is, are string) string {
+	if len(paths) == 1 {
+		return printable(paths[0]) + " " + is
+	}
+	return fmt.Sprintf("%d binaries %s", len(paths), are)
+}
+
+// size says how the size of all binaries changed, if a person would notice.
+func (s *summary) size() string {
+	was, is := s.From.TotalBinarySize, s.To.TotalBinarySize
+	if was == 0 || is == 0 {
+		return ""
+	}
+	switch percent := 100 * (float64(is) - float64(was)) / float64(was); {
+	case percent >= 1:
+		return fmt.Sprintf("; together they are %.0f %% larger (%s)", percent, enrich.Bytes(is))
+	case percent <= -1:
+		return fmt.Sprintf("; together they are %.0f %% smaller (%s)", -percent, enrich.Bytes(is))
+	}
+	return ""
+}
+
+func (s *summary) components() string {
+	var out []string
+	for _, v := range s.Components.Changed {
+		out = append(out, fmt.Sprintf("%s %s → %s", printable(v.Name), printable(purlVersion(v.From)), printable(purlVersion(v.To))))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "Compiled in are other versions of " + listed(out) + "."
+}
+
+func (s *summary) risk() string {
+	was, is := s.From, s.To
+	switch {
+	case s.RiskDelta == 0:
+		return ""
+	case was.RiskLevel == is.RiskLevel:
+		return fmt.Sprintf("The risk %s from %d to %d of 100, and stays %s.", verb(s.RiskDelta), was.RiskScore, is.RiskScore, is.RiskLevel)
+	}
+	return fmt.Sprintf("The risk %s from %s (%d of 100) to %s (%d).", verb(s.RiskDelta), was.RiskLevel, was.RiskScore, is.RiskLevel, is.RiskScore)
+}
+
+func verb(delta int) string {
+	if delta > 0 {
+		return "rises"
+	}
+	return "falls"
+}
+
+// listed joins phrases as a sentence does, at most three of them.
+func listed(words []string) string {
+	if len(words) > 3 {
+		words = append(slices.Clone(words[:2]), fmt.Sprintf("%d more things", len(words)-2))
+	}
+	return joined(words)
+}
+
+func joined(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	if strings.Contains(many, "%d") {
+		return fmt.Sprintf(many, n)
+	}
+	return many
+}
+
+func lowerFirst(s string) string {
+	if len(s) > 1 && s[1] >= 'A' && s[1] <= 'Z' { // an abbreviation
+		return s
+	}
+	return strings.ToLower(s[:min(1, len(s))]) + s[min(1, len(s)):]
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] }
