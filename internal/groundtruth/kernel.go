@@ -51,8 +51,8 @@ var enter = map[string]string{
 	register word r10 __asm__("r10") = d; register word r8 __asm__("r8") = e; register word r9 __asm__("r9") = f;
 	__asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
 	return r;`,
-	"linux/x86": `	word r, v[2] = {n, a};
-	__asm__ volatile("pushl %%ebx\n\tmovl 4(%%eax), %%ebx\n\tmovl (%%eax), %%eax\n\tint $0x80\n\tpopl %%ebx" : "=a"(r) : "a"(v), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+	"linux/x86": `	word r;
+	__asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
 	return r;`,
 	"linux/aarch64": `	register word x8 __asm__("x8") = n; register word x0 __asm__("x0") = a; register word x1 __asm__("x1") = b; register word x2 __asm__("x2") = c;
 	register word x3 __asm__("x3") = d; register word x4 __asm__("x4") = e; register word x5 __asm__("x5") = f;

@@ -354,7 +354,11 @@ func proof(es []finding.Evidence, said string) string {
 		}
 		text := strings.TrimSpace(name(e.Kind, 40) + " " + value)
 		if e.From != "" {
-			text += " from " + name(e.From, 80)
+			joint := " from "
+			if e.Kind == "url" {
+				joint = " for " // a platform
+			}
+			text += joint + name(e.From, 80)
 		}
 		if e.Address != "" {
 			text += " at " + name(e.Address, 40)

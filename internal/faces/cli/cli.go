@@ -120,7 +120,8 @@ func newRoot(s Streams) *cobra.Command {
 archives, single programs. It says what is in them, what they can do and how
 risky that is, with the evidence, and runs nothing of it.`,
 		Example: `  loupe scan npm:bcrypt@6.0.0
-  loupe scan ./node_modules --format sarif -o loupe.sarif --fail-on high`,
+  loupe scan ./node_modules --format sarif -o loupe.sarif --fail-on high
+  loupe diff npm:sqlite3 5.1.6 5.1.7`,
 		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -133,7 +134,7 @@ risky that is, with the evidence, and runs nothing of it.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(newScan(s), newRules(s), newVersion(s), newMan(s))
+	root.AddCommand(newScan(s), newDiff(s), newRules(s), newVersion(s), newMan(s))
 	return root
 }
 

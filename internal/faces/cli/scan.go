@@ -71,17 +71,17 @@ Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`
 	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
 	flags.BoolVar(&f.explain, "explain", false, "show the terms that add up to each risk score (table)")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress on the standard error")
-	complete(c)
+	complete(c, formatNames())
 	return c
 }
 
 // complete tells the shell what the flags take.
-func complete(c *cobra.Command) {
+func complete(c *cobra.Command, formats string) {
 	fixed := func(words ...string) cobra.CompletionFunc {
 		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, words := range map[string][]string{
-		"format":   strings.Split(formatNames(), ", "),
+		"format":   strings.Split(formats, ", "),
 		"fail-on":  {"info", "low", "medium", "high", "critical"},
 		"scanners": strings.Split(scannerNames(), ", "),
 		"platform": {"all", "host", "none"},

@@ -23,7 +23,7 @@ var Scanner = &scan.Scanner{
 	Doc:     "find what runs when a package is installed",
 	Version: 3,
 	Rules:   rules.Area("install"),
-	Gives:   []scan.Fact{inventory.Downloads},
+	Gives:   []scan.Fact{inventory.Downloads, inventory.Purposes},
 	Wants:   func(f *scan.File) bool { return reader(f) != nil },
 	File: func(_ context.Context, p *scan.Pass, f *scan.File) error {
 		data, err := f.Data()
@@ -47,6 +47,8 @@ func reader(f *scan.File) func(*scan.Pass, *scan.File, []byte) error {
 		return nil // no package manager looks for manifests in what was fetched
 	case name == "package.json" && isRoot(f):
 		return packageJSON
+	case name == "METADATA" && strings.HasSuffix(path.Dir(f.Path), ".dist-info"), name == "PKG-INFO":
+		return metadata
 	case name == "setup.py" && isRoot(f):
 		return setupPy
 	case name == "pyproject.toml" && isRoot(f):

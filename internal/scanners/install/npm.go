@@ -39,6 +39,7 @@ func packageJSON(p *scan.Pass, f *scan.File, data []byte) error {
 	if len(m.Scripts) > 0 && json.Unmarshal(m.Scripts, &scripts) != nil {
 		p.Note(f.Path, "not looked at: scripts is not an object")
 	}
+	npmPurpose(p, f, data)
 	ran, builds := false, false
 	reading := newReading(p, f)
 	reading.manifest, reading.scripts = data, scripts

@@ -58,6 +58,8 @@ type ScanRequest struct {
 	Now    time.Time // for the report; zero means the clock
 	Limits scan.Limits
 	Event  func(scan.Event) // called from one goroutine at a time; may be nil
+
+	marks bool // keep what it takes to compare functions with those of another scan
 }
 
 // Scan gets a target, runs the scanners over it, and puts what was found into
@@ -84,7 +86,11 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	if len(opened.Fetched) > 0 {
 		known = append(known, inventory.Fetches.Given(opened.Fetched...))
 	}
-	res, err := scan.Run(ctx, set.scanners, opened.Workspace, known, scan.Options{
+	scanners := set.scanners
+	if req.marks {
+		scanners = marked(scanners)
+	}
+	res, err := scan.Run(ctx, scanners, opened.Workspace, known, scan.Options{
 		Event: req.Event, Limits: req.Limits, Only: req.Scanners,
 	})
 	if err != nil {

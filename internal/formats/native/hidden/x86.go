@@ -1,0 +1,872 @@
+package hidden
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"golang.org/x/arch/x86/x86asm"
+)
+
+// x86 carries out instructions of x86-64 and x86, as far as compilers use them
+// to move, compare and combine bytes (Intel 64 and IA-32 Architectures Software
+// Developer's Manual, volume 2).
+type x86 struct {
+	*machine
+	mode  int // bits
+	cache map[uint64]*x86asm.Inst
+	regs  [16]uint64
+	trail [16]trail
+	vec   [16][2]uint64
+	vtr   [16]trail
+	pc    uint64
+
+	zero, sign, carry, over, parity bool
+}
+
+func newX86(m *machine, mode int) *x86 {
+	return &x86{machine: m, mode: mode, cache: map[uint64]*x86asm.Inst{}}
+}
+
+func (x *x86) start(at uint64) {
+	x.regs, x.trail, x.vec, x.vtr = [16]uint64{}, [16]trail{}, [16][2]uint64{}, [16]trail{}
+	x.zero, x.sign, x.carry, x.over = false, false, false, false
+	x.pc = at
+	x.regs[4] = x.mem.place(stackTop)
+	x.push(x.mem.place(home))
+}
+
+func (x *x86) where() uint64      { return x.pc }
+func (x *x86) leap(to uint64)     { x.pc = to }
+func (x *x86) result(v uint64)    { x.regs[0], x.trail[0] = v, given }
+func (x *x86) returns()           { x.pc = x.pop() }
+func (x *x86) frame() uint64      { return x.regs[4] }
+func (x *x86) size() int          { return x.mode / 8 }
+func (x *x86) push(v uint64)      { x.pushed(v, given) }
+func (x *x86) mask(v uint64) uint64 {
+	if x.mode == 32 {
+		return v & 0xffff_ffff
+	}
+	return v
+}
+
+func (x *x86) pushed(v uint64, t trail) {
+	x.regs[4] = x.mask(x.regs[4] - uint64(x.size()))
+	x.mem.store(x.regs[4], v, x.size(), t, x.site(x.pc))
+}
+
+func (x *x86) pop() uint64 {
+	v, _ := x.mem.load(x.regs[4], x.size())
+	x.regs[4] = x.mask(x.regs[4] + uint64(x.size()))
+	return v
+}
+
+// argument returns that of a function that is about to be called; above is what
+// lies on the stack above its arguments.
+func (x *x86) argument(n int, called bool) uint64 {
+	if x.mode == 64 {
+		order := [...]int{7, 6, 2, 1}
+		if x.windows {
+			order = [...]int{1, 2, 8, 9}
+		}
+		return x.regs[order[n]]
+	}
+	at := x.regs[4] + uint64(4*n)
+	if called {
+		at += 4
+	}
+	v, _ := x.mem.load(x.mask(at), 4)
+	return v
+}
+
+func (x *x86) decode(at uint64) *x86asm.Inst {
+	if in, ok := x.cache[at]; ok {
+		return in
+	}
+	var in *x86asm.Inst
+	b := x.mem.m.At(at)
+	if len(b) >= 4 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && (b[3] == 0xfa || b[3] == 0xfb) {
+		in = &x86asm.Inst{Op: x86asm.NOP, Len: 4}
+	} else if i, err := x86asm.Decode(b[:min(len(b), 15)], x.mode); err == nil {
+		in = &i
+	}
+	if len(x.cache) > maxCached {
+		clear(x.cache)
+	}
+	x.cache[at] = in
+	return in
+}
+
+// register returns the number, size and shift of an integer register; size 0 of
+// another.
+func register(r x86asm.Reg) (n, size int, high bool) {
+	switch {
+	case r >= x86asm.AL && r <= x86asm.BL:
+		return int(r - x86asm.AL), 1, false
+	case r >= x86asm.AH && r <= x86asm.BH:
+		return int(r - x86asm.AH), 1, true
+	case r >= x86asm.SPB && r <= x86asm.R15B:
+		return int(r-x86asm.SPB) + 4, 1, false
+	case r >= x86asm.AX && r <= x86asm.R15W:
+		return int(r - x86asm.AX), 2, false
+	case r >= x86asm.EAX && r <= x86asm.R15L:
+		return int(r - x86asm.EAX), 4, false
+	case r >= x86asm.RAX && r <= x86asm.R15:
+		return int(r - x86asm.RAX), 8, false
+	}
+	return 0, 0, false
+}
+
+func (x *x86) address(in *x86asm.Inst, m x86asm.Mem) uint64 {
+	a := uint64(m.Disp)
+	if m.Base == x86asm.RIP || m.Base == x86asm.EIP {
+		a += x.pc + uint64(in.Len)
+	} else if n, size, _ := register(m.Base); size != 0 {
+		a += x.regs[n]
+	}
+	if n, size, _ := register(m.Index); size != 0 {
+		a += x.regs[n] * uint64(m.Scale)
+	}
+	if in.AddrSize == 32 {
+		a &= 0xffff_ffff
+	}
+	return a
+}
+
+func widthOf(in *x86asm.Inst, a x86asm.Arg) int {
+	switch a := a.(type) {
+	case x86asm.Reg:
+		if _, size, _ := register(a); size != 0 {
+			return size
+		}
+		return 16
+	case x86asm.Mem:
+		return in.MemBytes
+	}
+	return in.DataSize / 8
+}
+
+// get reads an integer operand of a size.
+func (x *x86) get(in *x86asm.Inst, a x86asm.Arg, size int) (uint64, trail) {
+	switch a := a.(type) {
+	case x86asm.Reg:
+		n, own, high := register(a)
+		if own == 0 {
+			if a >= x86asm.X0 && a <= x86asm.X15 {
+				return x.vec[a-x86asm.X0][0], x.vtr[a-x86asm.X0]
+			}
+			return 0, given
+		}
+		v := x.regs[n]
+		if high {
+			v >>= 8
+		}
+		return v & ones(own), x.trail[n]
+	case x86asm.Mem:
+		return x.mem.load(x.address(in, a), min(size, 8))
+	case x86asm.Imm:
+		return uint64(a) & ones(size), given
+	}
+	return 0, given
+}
+
+func ones(size int) uint64 {
+	if size >= 8 {
+		return ^uint64(0)
+	}
+	return 1<<(8*size) - 1
+}
+
+// set writes an integer operand.
+func (x *x86) set(in *x86asm.Inst, a x86asm.Arg, v uint64, size int, t trail) {
+	switch a := a.(type) {
+	case x86asm.Reg:
+		n, own, high := register(a)
+		switch {
+		case own == 0:
+		case high:
+			x.regs[n] = x.regs[n]&^0xff00 | v&0xff<<8
+			x.trail[n] = max(x.trail[n], t)
+		case own >= 4:
+			x.regs[n], x.trail[n] = v&ones(own), t
+		default:
+			x.regs[n] = x.regs[n]&^ones(own) | v&ones(own)
+			x.trail[n] = t
+		}
+	case x86asm.Mem:
+		x.mem.store(x.address(in, a), v, min(size, 8), t, x.site(x.pc))
+	}
+}
+
+// flagged sets the flags of a result.
+func (x *x86) flagged(v uint64, size int) {
+	v &= ones(size)
+	x.zero, x.sign, x.parity = v == 0, v>>(8*size-1)&1 == 1, bits.OnesCount8(uint8(v))%2 == 0
+}
+
+// holds reports whether the condition of a jump, move or set is true.
+func (x *x86) holds(cond int) bool {
+	var v bool
+	switch cond >> 1 {
+	case 0:
+		v = x.over
+	case 1:
+		v = x.carry
+	case 2:
+		v = x.zero
+	case 3:
+		v = x.carry || x.zero
+	case 4:
+		v = x.sign
+	case 5:
+		v = x.parity
+	case 6:
+		v = x.sign != x.over
+	case 7:
+		v = x.zero || x.sign != x.over
+	}
+	return v != (cond&1 == 1)
+}
+
+// conditions are the numbers of conditions in instruction encodings.
+var conditions = map[x86asm.Op]int{
+	x86asm.JO: 0, x86asm.JNO: 1, x86asm.JB: 2, x86asm.JAE: 3, x86asm.JE: 4, x86asm.JNE: 5, x86asm.JBE: 6, x86asm.JA: 7,
+	x86asm.JS: 8, x86asm.JNS: 9, x86asm.JP: 10, x86asm.JNP: 11, x86asm.JL: 12, x86asm.JGE: 13, x86asm.JLE: 14, x86asm.JG: 15,
+	x86asm.SETO: 0, x86asm.SETNO: 1, x86asm.SETB: 2, x86asm.SETAE: 3, x86asm.SETE: 4, x86asm.SETNE: 5, x86asm.SETBE: 6, x86asm.SETA: 7,
+	x86asm.SETS: 8, x86asm.SETNS: 9, x86asm.SETP: 10, x86asm.SETNP: 11, x86asm.SETL: 12, x86asm.SETGE: 13, x86asm.SETLE: 14, x86asm.SETG: 15,
+	x86asm.CMOVO: 0, x86asm.CMOVNO: 1, x86asm.CMOVB: 2, x86asm.CMOVAE: 3, x86asm.CMOVE: 4, x86asm.CMOVNE: 5, x86asm.CMOVBE: 6, x86asm.CMOVA: 7,
+	x86asm.CMOVS: 8, x86asm.CMOVNS: 9, x86asm.CMOVP: 10, x86asm.CMOVNP: 11, x86asm.CMOVL: 12, x86asm.CMOVGE: 13, x86asm.CMOVLE: 14, x86asm.CMOVG: 15,
+}
+
+// step carries out one instruction.
+func (x *x86) step() event {
+	in := x.decode(x.pc)
+	if in == nil {
+		return event{kind: stopped}
+	}
+	next := x.mask(x.pc + uint64(in.Len))
+	a, b := in.Args[0], in.Args[1]
+	size := 0
+	if a != nil {
+		size = widthOf(in, a)
+	}
+	if cond, ok := conditions[in.Op]; ok {
+		rel, jump := a.(x86asm.Rel)
+		switch {
+		case jump && x.holds(cond):
+			next = x.mask(next + uint64(int64(rel)))
+		case jump:
+		case b != nil: // a move
+			v, t := x.get(in, b, size)
+			if !x.holds(cond) {
+				v, t = x.get(in, a, size)
+			}
+			x.set(in, a, v, size, t)
+		case x.holds(cond):
+			x.set(in, a, 1, 1, given)
+		default:
+			x.set(in, a, 0, 1, given)
+		}
+		x.pc = next
+		return event{}
+	}
+	switch in.Op {
+	case x86asm.CALL:
+		to := x.target(in, a, next)
+		x.push(next)
+		site := x.pc
+		x.pc = to
+		return event{kind: called, to: to, site: site}
+	case x86asm.JMP:
+		x.pc = x.target(in, a, next)
+		return event{kind: jumped, to: x.pc}
+	case x86asm.RET:
+		x.pc = x.pop()
+		if imm, ok := a.(x86asm.Imm); ok {
+			x.regs[4] = x.mask(x.regs[4] + uint64(imm))
+		}
+		return event{kind: returned}
+	}
+	if !x.integer(in, a, b, size) && !x.vector(in, a, b) {
+		return event{kind: stopped}
+	}
+	x.pc = next
+	return event{}
+}
+
+func (x *x86) target(in *x86asm.Inst, a x86asm.Arg, next uint64) uint64 {
+	if rel, ok := a.(x86asm.Rel); ok {
+		return x.mask(next + uint64(int64(rel)))
+	}
+	v, _ := x.get(in, a, x.size())
+	return v
+}
+
+// integer carries out an instruction on integer registers; false if it is none.
+func (x *x86) integer(in *x86asm.Inst, a, b x86asm.Arg, size int) bool {
+	switch in.Op {
+	case x86asm.NOP, x86asm.CLD, x86asm.PAUSE, x86asm.FWAIT, x86asm.PREFETCHT0, x86asm.PREFETCHNTA, x86asm.MFENCE, x86asm.LFENCE, x86asm.SFENCE:
+	case x86asm.MOV:
+		v, t := x.get(in, b, size)
+		x.set(in, a, v, size, t)
+	case x86asm.MOVZX:
+		v, t := x.get(in, b, widthOf(in, b))
+		x.set(in, a, v, size, t)
+	case x86asm.MOVSX, x86asm.MOVSXD:
+		n := widthOf(in, b)
+		v, t := x.get(in, b, n)
+		x.set(in, a, extend(v, n), size, t)
+	case x86asm.LEA:
+		m, _ := b.(x86asm.Mem)
+		t := given
+		for _, r := range []x86asm.Reg{m.Base, m.Index} {
+			if n, s, _ := register(r); s != 0 && x.trail[n] != given {
+				t = reached
+			}
+		}
+		x.set(in, a, x.address(in, m), size, t)
+	case x86asm.PUSH:
+		v, t := x.get(in, a, x.size())
+		if imm, ok := a.(x86asm.Imm); ok {
+			v = uint64(imm)
+		}
+		x.pushed(v, t)
+	case x86asm.POP:
+		_, t := x.mem.load(x.regs[4], x.size())
+		x.set(in, a, x.pop(), x.size(), t)
+	case x86asm.LEAVE:
+		x.regs[4] = x.regs[5]
+		x.regs[5] = x.pop()
+	case x86asm.XCHG:
+		v, t := x.get(in, a, size)
+		w, u := x.get(in, b, size)
+		x.set(in, a, w, size, u)
+		x.set(in, b, v, size, t)
+	case x86asm.ADD, x86asm.SUB, x86asm.XOR, x86asm.AND, x86asm.OR, x86asm.CMP, x86asm.TEST, x86asm.ADC, x86asm.SBB:
+		x.combine(in, a, b, size)
+	case x86asm.INC, x86asm.DEC, x86asm.NEG, x86asm.NOT, x86asm.BSWAP:
+		v, _ := x.get(in, a, size)
+		carry := x.carry
+		switch in.Op {
+		case x86asm.INC:
+			v++
+			x.over = v&ones(size) == 1<<(8*size-1)
+		case x86asm.DEC:
+			v--
+			x.over = v&ones(size) == 1<<(8*size-1)-1
+		case x86asm.NEG:
+			carry, v = v != 0, -v
+		case x86asm.NOT:
+			x.set(in, a, ^v, size, reached)
+			return true
+		case x86asm.BSWAP:
+			x.set(in, a, bits.ReverseBytes64(v)>>(64-8*size), size, reached)
+			return true
+		}
+		x.set(in, a, v, size, reached)
+		x.flagged(v, size)
+		x.carry = carry
+	case x86asm.SHL, x86asm.SHR, x86asm.SAR, x86asm.ROL, x86asm.ROR:
+		x.shift(in, a, b, size)
+	case x86asm.IMUL, x86asm.MUL, x86asm.DIV, x86asm.IDIV:
+		return x.multiply(in, a, size)
+	case x86asm.CDQ:
+		x.set(in, x86asm.EDX, extend(extend(x.regs[0], 4)>>63, 1)*ones(8), 4, given)
+	case x86asm.CQO:
+		x.regs[2], x.trail[2] = uint64(int64(x.regs[0])>>63), given
+	case x86asm.CDQE:
+		x.regs[0] = extend(x.regs[0], 4)
+	case x86asm.CWDE:
+		x.set(in, x86asm.EAX, extend(x.regs[0], 2), 4, x.trail[0])
+	case x86asm.CBW:
+		x.set(in, x86asm.AX, extend(x.regs[0], 1), 2, x.trail[0])
+	case x86asm.BT:
+		v, _ := x.get(in, a, size)
+		w, _ := x.get(in, b, size)
+		x.carry = v>>(w%uint64(8*size))&1 == 1
+	case x86asm.MOVSB, x86asm.MOVSD, x86asm.MOVSQ, x86asm.STOSB, x86asm.STOSD, x86asm.STOSQ, x86asm.LODSB:
+		x.repeated(in)
+	default:
+		return false
+	}
+	return true
+}
+
+func extend(v uint64, size int) uint64 {
+	shift := 64 - 8*size
+	return uint64(int64(v<<shift) >> shift)
+}
+
+func (x *x86) combine(in *x86asm.Inst, a, b x86asm.Arg, size int) {
+	v, t := x.get(in, a, size)
+	w, u := x.get(in, b, size)
+	carry := uint64(0)
+	if x.carry && (in.Op == x86asm.ADC || in.Op == x86asm.SBB) {
+		carry = 1
+	}
+	top := uint64(1) << (8*size - 1)
+	v, w = v&ones(size), w&ones(size)
+	var r uint64
+	switch in.Op {
+	case x86asm.ADD, x86asm.ADC:
+		r = (v + w + carry) & ones(size)
+		x.carry = r < v || carry == 1 && r == v
+		x.over = (v^r)&(w^r)&top != 0
+	case x86asm.SUB, x86asm.CMP, x86asm.SBB:
+		r = (v - w - carry) & ones(size)
+		x.carry = v < w || carry == 1 && v == w
+		x.over = (v^w)&(v^r)&top != 0
+	case x86asm.XOR:
+		r = v ^ w
+		x.carry, x.over = false, false
+	case x86asm.OR:
+		r = v | w
+		x.carry, x.over = false, false
+	default:
+		r = v & w
+		x.carry, x.over = false, false
+	}
+	x.flagged(r, size)
+	switch {
+	case in.Op == x86asm.CMP || in.Op == x86asm.TEST:
+		return
+	case in.Op == x86asm.XOR && a == b:
+		x.set(in, a, 0, size, given)
+		return
+	case in.Op == x86asm.AND:
+		t = max(t, u) // narrowed
+	default:
+		t = reached
+	}
+	x.set(in, a, r, size, t)
+}
+
+func (x *x86) shift(in *x86asm.Inst, a, b x86asm.Arg, size int) {
+	v, t := x.get(in, a, size)
+	n := uint64(1)
+	if b != nil {
+		n, _ = x.get(in, b, 1)
+	}
+	width := uint64(8 * size)
+	if n &= 31; size == 8 {
+		v2, _ := x.get(in, b, 1)
+		if n = v2 & 63; b == nil {
+			n = 1
+		}
+	}
+	if n == 0 {
+		return
+	}
+	v &= ones(size)
+	r := v
+	switch in.Op {
+	case x86asm.SHL:
+		r = v << n
+		x.carry = v>>(width-min(n, width))&1 == 1
+	case x86asm.SHR:
+		r = v >> n
+		x.carry = v>>(n-1)&1 == 1
+	case x86asm.SAR:
+		r = uint64(int64(extend(v, size)) >> n)
+		x.carry = v>>(n-1)&1 == 1
+	case x86asm.ROL:
+		n %= width
+		r = v<<n | v>>(width-n)
+	case x86asm.ROR:
+		n %= width
+		r = v>>n | v<<(width-n)
+	}
+	if in.Op != x86asm.ROL && in.Op != x86asm.ROR {
+		x.flagged(r, size)
+		x.over = false
+	}
+	if in.Op == x86asm.SHL {
+		t = max(t, reached)
+	}
+	x.set(in, a, r, size, max(t, reached))
+}
+
+func (x *x86) multiply(in *x86asm.Inst, a x86asm.Arg, size int) bool {
+	v, _ := x.get(in, a, size)
+	if in.Op == x86asm.IMUL && in.Args[1] != nil {
+		w, _ := x.get(in, in.Args[1], size)
+		if imm, ok := in.Args[2].(x86asm.Imm); ok {
+			v = uint64(imm)
+		}
+		x.set(in, a, v*w, size, reached)
+		return true
+	}
+	lo, hi := x86asm.Arg(x86asm.RAX), x86asm.Arg(x86asm.RDX)
+	switch size {
+	case 1:
+		low := x.regs[0] & 0xff
+		switch in.Op {
+		case x86asm.MUL:
+			x.set(in, x86asm.AX, low*v, 2, reached)
+		case x86asm.IMUL:
+			x.set(in, x86asm.AX, extend(low, 1)*extend(v, 1), 2, reached)
+		default:
+			if v == 0 {
+				return false
+			}
+			d := x.regs[0] & 0xffff
+			if in.Op == x86asm.IDIV {
+				s, w := int64(extend(d, 2)), int64(extend(v, 1))
+				x.set(in, x86asm.AX, uint64(s/w)&0xff|uint64(s%w)&0xff<<8, 2, reached)
+			} else {
+				x.set(in, x86asm.AX, d/v&0xff|d%v<<8, 2, reached)
+			}
+		}
+		return true
+	case 2:
+		lo, hi = x86asm.AX, x86asm.DX
+	case 4:
+		lo, hi = x86asm.EAX, x86asm.EDX
+	}
+	low, _ := x.get(in, lo, size)
+	high, _ := x.get(in, hi, size)
+	switch in.Op {
+	case x86asm.MUL, x86asm.IMUL:
+		h, l := bits.Mul64(low, v)
+		if in.Op == x86asm.IMUL {
+			l = extend(low, size) * extend(v, size)
+			h, _ = bits.Mul64(extend(low, size), extend(v, size))
+			h -= uint64(int64(extend(low, size))>>63)&extend(v, size) + uint64(int64(extend(v, size))>>63)&extend(low, size)
+		}
+		if size < 8 {
+			h = l >> (8 * size)
+		}
+		x.set(in, lo, l, size, reached)
+		x.set(in, hi, h, size, reached)
+	case x86asm.DIV:
+		if size < 8 {
+			low, high = high<<(8*size)|low, 0
+		}
+		if v == 0 || high >= v {
+			return false
+		}
+		q, r := bits.Div64(high, low, v)
+		x.set(in, lo, q, size, reached)
+		x.set(in, hi, r, size, reached)
+	case x86asm.IDIV:
+		d := int64(low)
+		if size < 8 {
+			d = int64(extend(high<<(8*size)|low, min(2*size, 8)))
+		}
+		w := int64(extend(v, size))
+		if w == 0 || w == -1 {
+			return false
+		}
+		x.set(in, lo, uint64(d/w), size, reached)
+		x.set(in, hi, uint64(d%w), size, reached)
+	}
+	return true
+}
+
+// repeated carries out MOVS, STOS and LODS, with and without REP.
+func (x *x86) repeated(in *x86asm.Inst) {
+	size := 1
+	switch in.Op {
+	case x86asm.MOVSD, x86asm.STOSD:
+		size = 4
+	case x86asm.MOVSQ, x86asm.STOSQ:
+		size = 8
+	}
+	n := uint64(1)
+	for _, p := range in.Prefix {
+		if p&0xff == 0xf3 {
+			n = min(x.regs[1], 4096)
+			x.regs[1] = 0
+		}
+	}
+	for range n {
+		v, t := x.regs[0], x.trail[0]
+		if in.Op == x86asm.MOVSB || in.Op == x86asm.MOVSD || in.Op == x86asm.MOVSQ || in.Op == x86asm.LODSB {
+			v, t = x.mem.load(x.regs[6], size)
+			x.regs[6] = x.mask(x.regs[6] + uint64(size))
+		}
+		if in.Op == x86asm.LODSB {
+			x.set(in, x86asm.AL, v, 1, t)
+			continue
+		}
+		x.mem.store(x.regs[7], v, size, t, x.site(x.pc))
+		x.regs[7] = x.mask(x.regs[7] + uint64(size))
+	}
+}
+
+// wide reads an operand of a vector instruction.
+func (x *x86) wide(in *x86asm.Inst, a x86asm.Arg) ([2]uint64, trail) {
+	switch a := a.(type) {
+	case x86asm.Reg:
+		if a >= x86asm.X0 && a <= x86asm.X15 {
+			return x.vec[a-x86asm.X0], x.vtr[a-x86asm.X0]
+		}
+		v, t := x.get(in, a, 8)
+		return [2]uint64{v}, t
+	case x86asm.Mem:
+		at := x.address(in, a)
+		lo, t := x.mem.load(at, min(in.MemBytes, 8))
+		var hi uint64
+		u := given
+		if in.MemBytes > 8 {
+			hi, u = x.mem.load(at+8, 8)
+		}
+		return [2]uint64{lo, hi}, max(t, u)
+	case x86asm.Imm:
+		return [2]uint64{uint64(a)}, given
+	}
+	return [2]uint64{}, given
+}
+
+// keep writes the result of a vector instruction, size bytes of it.
+func (x *x86) keep(in *x86asm.Inst, a x86asm.Arg, v [2]uint64, size int, t trail) {
+	switch a := a.(type) {
+	case x86asm.Reg:
+		if a >= x86asm.X0 && a <= x86asm.X15 {
+			x.vec[a-x86asm.X0], x.vtr[a-x86asm.X0] = v, t
+			return
+		}
+		x.set(in, a, v[0], min(size, 8), t)
+	case x86asm.Mem:
+		at := x.address(in, a)
+		x.mem.store(at, v[0], min(size, 8), t, x.site(x.pc))
+		if size > 8 {
+			x.mem.store(at+8, v[1], 8, t, x.site(x.pc))
+		}
+	}
+}
+
+// vector carries out an instruction on vector registers; false if it is none
+// that is known.
+func (x *x86) vector(in *x86asm.Inst, a, b x86asm.Arg) bool {
+	switch in.Op {
+	case x86asm.MOVAPS, x86asm.MOVUPS, x86asm.MOVAPD, x86asm.MOVUPD, x86asm.MOVDQA, x86asm.MOVDQU, x86asm.LDDQU, x86asm.MOVNTDQ, x86asm.MOVNTPS:
+		v, t := x.wide(in, b)
+		x.keep(in, a, v, 16, t)
+		return true
+	case x86asm.MOVD, x86asm.MOVQ, x86asm.MOVSS, x86asm.MOVSD_XMM:
+		size := 8
+		if in.Op == x86asm.MOVD && in.DataSize != 64 || in.Op == x86asm.MOVSS {
+			size = 4
+		}
+		v, t := x.wide(in, b)
+		v[0], v[1] = v[0]&ones(size), 0
+		ra, toVector := a.(x86asm.Reg)
+		if _, from := b.(x86asm.Reg); from && toVector && (in.Op == x86asm.MOVSS || in.Op == x86asm.MOVSD_XMM) {
+			old := x.vec[(ra-x86asm.X0)&15]
+			v = [2]uint64{old[0]&^ones(size) | v[0], old[1]}
+		}
+		x.keep(in, a, v, size, t)
+		return true
+	case x86asm.MOVLPS, x86asm.MOVLPD, x86asm.MOVHPS, x86asm.MOVHPD:
+		half := 0
+		if in.Op == x86asm.MOVHPS || in.Op == x86asm.MOVHPD {
+			half = 1
+		}
+		if r, ok := a.(x86asm.Reg); ok {
+			v, t := x.wide(in, b)
+			x.vec[(r-x86asm.X0)&15][half] = v[0]
+			x.vtr[(r-x86asm.X0)&15] = max(x.vtr[(r-x86asm.X0)&15], t)
+			return true
+		}
+		v, t := x.wide(in, b)
+		x.keep(in, a, [2]uint64{v[half]}, 8, t)
+		return true
+	}
+	v, t := x.wide(in, a)
+	w, u := x.wide(in, b)
+	out, ok := vectorOp(in, v, w)
+	if !ok {
+		return false
+	}
+	t = max(t, u)
+	switch in.Op {
+	case x86asm.PXOR, x86asm.XORPS, x86asm.XORPD:
+		if t = reached; a == b {
+			t = given
+		}
+	case x86asm.POR, x86asm.ORPS, x86asm.PUNPCKLBW, x86asm.PUNPCKLWD, x86asm.PUNPCKLDQ, x86asm.PUNPCKLQDQ, x86asm.PSHUFD, x86asm.PAND, x86asm.ANDPS:
+	default:
+		t = reached
+	}
+	x.keep(in, a, out, 16, t)
+	return true
+}
+
+// vectorOp computes what is done to two vectors without regard to where they
+// come from.
+func vectorOp(in *x86asm.Inst, v, w [2]uint64) ([2]uint64, bool) {
+	each := func(f func(a, b uint64) uint64) ([2]uint64, bool) {
+		return [2]uint64{f(v[0], w[0]), f(v[1], w[1])}, true
+	}
+	lanes := func(size int, f func(a, b uint64) uint64) ([2]uint64, bool) {
+		return each(func(a, b uint64) uint64 {
+			var r uint64
+			for s := 0; s < 64; s += 8 * size {
+				r |= f(a>>s&ones(size), b>>s&ones(size)) & ones(size) << s
+			}
+			return r
+		})
+	}
+	shifted := func(size int, f func(a, n uint64) uint64) ([2]uint64, bool) {
+		n := w[0]
+		w = [2]uint64{n, n}
+		return each(func(a, _ uint64) uint64 {
+			var r uint64
+			for s := 0; s < 64; s += 8 * size {
+				r |= f(a>>s&ones(size), n) & ones(size) << s
+			}
+			return r
+		})
+	}
+	imm := uint64(0)
+	for _, arg := range in.Args {
+		if i, ok := arg.(x86asm.Imm); ok {
+			imm = uint64(i)
+		}
+	}
+	add := func(a, b uint64) uint64 { return a + b }
+	sub := func(a, b uint64) uint64 { return a - b }
+	left := func(a, n uint64) uint64 { return a << n }
+	right := func(a, n uint64) uint64 { return a >> n }
+	switch in.Op {
+	case x86asm.PXOR, x86asm.XORPS, x86asm.XORPD:
+		return each(func(a, b uint64) uint64 { return a ^ b })
+	case x86asm.POR, x86asm.ORPS, x86asm.ORPD:
+		return each(func(a, b uint64) uint64 { return a | b })
+	case x86asm.PAND, x86asm.ANDPS, x86asm.ANDPD:
+		return each(func(a, b uint64) uint64 { return a & b })
+	case x86asm.PANDN, x86asm.ANDNPS, x86asm.ANDNPD:
+		return each(func(a, b uint64) uint64 { return ^a & b })
+	case x86asm.PADDB:
+		return lanes(1, add)
+	case x86asm.PADDW:
+		return lanes(2, add)
+	case x86asm.PADDD:
+		return lanes(4, add)
+	case x86asm.PADDQ:
+		return each(add)
+	case x86asm.PSUBB:
+		return lanes(1, sub)
+	case x86asm.PSUBW:
+		return lanes(2, sub)
+	case x86asm.PSUBD:
+		return lanes(4, sub)
+	case x86asm.PSUBQ:
+		return each(sub)
+	case x86asm.PMULLW:
+		return lanes(2, func(a, b uint64) uint64 { return a * b })
+	case x86asm.PMULUDQ:
+		return each(func(a, b uint64) uint64 { return (a & ones(4)) * (b & ones(4)) })
+	case x86asm.PSLLW:
+		return shifted(2, left)
+	case x86asm.PSLLD:
+		return shifted(4, left)
+	case x86asm.PSLLQ:
+		return shifted(8, left)
+	case x86asm.PSRLW:
+		return shifted(2, right)
+	case x86asm.PSRLD:
+		return shifted(4, right)
+	case x86asm.PSRLQ:
+		return shifted(8, right)
+	case x86asm.PSRAW:
+		return shifted(2, func(a, n uint64) uint64 { return uint64(int64(extend(a, 2)) >> min(n, 63)) })
+	case x86asm.PSRAD:
+		return shifted(4, func(a, n uint64) uint64 { return uint64(int64(extend(a, 4)) >> min(n, 63)) })
+	case x86asm.PCMPEQB, x86asm.PCMPEQW, x86asm.PCMPEQD:
+		size := map[x86asm.Op]int{x86asm.PCMPEQB: 1, x86asm.PCMPEQW: 2, x86asm.PCMPEQD: 4}[in.Op]
+		return lanes(size, func(a, b uint64) uint64 {
+			if a == b {
+				return ^uint64(0)
+			}
+			return 0
+		})
+	}
+	vb, wb := bytesOf(v), bytesOf(w)
+	var out [16]byte
+	interleave := func(size, from int) ([2]uint64, bool) {
+		for i := 0; i < 8/size; i++ {
+			copy(out[2*i*size:(2*i+1)*size], vb[from+i*size:])
+			copy(out[(2*i+1)*size:(2*i+2)*size], wb[from+i*size:])
+		}
+		return fromBytes(out), true
+	}
+	switch in.Op {
+	case x86asm.PUNPCKLBW:
+		return interleave(1, 0)
+	case x86asm.PUNPCKLWD:
+		return interleave(2, 0)
+	case x86asm.PUNPCKLDQ, x86asm.UNPCKLPS:
+		return interleave(4, 0)
+	case x86asm.PUNPCKLQDQ, x86asm.UNPCKLPD, x86asm.MOVLHPS:
+		return [2]uint64{v[0], w[0]}, true
+	case x86asm.PUNPCKHBW:
+		return interleave(1, 8)
+	case x86asm.PUNPCKHWD:
+		return interleave(2, 8)
+	case x86asm.PUNPCKHDQ, x86asm.UNPCKHPS:
+		return interleave(4, 8)
+	case x86asm.PUNPCKHQDQ, x86asm.UNPCKHPD:
+		return [2]uint64{v[1], w[1]}, true
+	case x86asm.PACKUSWB:
+		for i := range 8 {
+			out[i] = saturate(int16(binary.LittleEndian.Uint16(vb[2*i:])))
+			out[8+i] = saturate(int16(binary.LittleEndian.Uint16(wb[2*i:])))
+		}
+		return fromBytes(out), true
+	case x86asm.PSHUFD:
+		for i := range 4 {
+			copy(out[4*i:4*i+4], wb[4*(imm>>(2*i)&3):])
+		}
+		return fromBytes(out), true
+	case x86asm.PSHUFLW, x86asm.PSHUFHW:
+		out = wb
+		base := 0
+		if in.Op == x86asm.PSHUFHW {
+			base = 8
+		}
+		for i := range 4 {
+			copy(out[base+2*i:base+2*i+2], wb[base+2*int(imm>>(2*i)&3):])
+		}
+		return fromBytes(out), true
+	case x86asm.SHUFPS:
+		for i := range 4 {
+			src := vb
+			if i > 1 {
+				src = wb
+			}
+			copy(out[4*i:4*i+4], src[4*(imm>>(2*i)&3):])
+		}
+		return fromBytes(out), true
+	case x86asm.PSHUFB:
+		for i := range 16 {
+			if wb[i] < 128 {
+				out[i] = vb[wb[i]&15]
+			}
+		}
+		return fromBytes(out), true
+	case x86asm.PSRLDQ:
+		copy(out[:], vb[min(imm, 16):])
+		return fromBytes(out), true
+	case x86asm.PSLLDQ:
+		copy(out[min(imm, 16):], vb[:])
+		return fromBytes(out), true
+	case x86asm.PINSRW:
+		out = vb
+		binary.LittleEndian.PutUint16(out[2*(imm&7):], uint16(w[0]))
+		return fromBytes(out), true
+	}
+	return v, false
+}
+
+func bytesOf(v [2]uint64) (b [16]byte) {
+	binary.LittleEndian.PutUint64(b[:], v[0])
+	binary.LittleEndian.PutUint64(b[8:], v[1])
+	return b
+}
+
+func fromBytes(b [16]byte) [2]uint64 {
+	return [2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])}
+}
+
+func saturate(v int16) byte { return byte(min(max(v, 0), 255)) }
