@@ -114,7 +114,7 @@ func spreadsOf(mine, others map[trait][]change, before map[trait]bool) []spread 
 		s := spread{trait: t, wholly: !before[t], texts: map[string]int{}}
 		for _, c := range list {
 			if s.wholly || c.paired && len(others[t]) == 0 {
-				s.texts[c.text]++
+				s.texts[gist(c.text)]++
 				s.paths = append(s.paths, c.path)
 			}
 		}
@@ -148,15 +148,27 @@ func (s spread) where() string {
 func sentences(list []spread) []string {
 	var out []string
 	for _, s := range list {
-		out = append(out, strings.TrimSuffix(printable(s.text()), ".")+" "+s.where()+".")
+		out = append(out, s.text()+" "+s.where()+".")
 	}
 	return out
+}
+
+// gist returns what a rule says of a binary without its full stop, and without
+// the place in code, which is another in every build: of "Opens connections
+// (import connect; in sub_1a20, reached from export run)." the first part and
+// its import.
+func gist(text string) string {
+	text = strings.TrimSuffix(printable(text), ".")
+	if at := strings.LastIndex(text, "; in "); at > 0 && strings.HasSuffix(text, ")") && strings.Contains(text[:at], " (") {
+		text = text[:at] + ")"
+	}
+	return text
 }
 
 // phrase is the trait as a part of a sentence, without its evidence: "opens
 // connections to other hosts".
 func (s spread) phrase() string {
-	text := strings.TrimSuffix(printable(s.text()), ".")
+	text := s.text()
 	if i := strings.LastIndex(text, " ("); i > 0 && strings.HasSuffix(text, ")") {
 		text = text[:i]
 	}

@@ -21,11 +21,13 @@ const maxSentences = 4
 func summarize(c *comparison, d *report.Diff) string {
 	s := &summary{comparison: c, Diff: d, step: stepOf(d.FromVersion, d.ToVersion)}
 	s.gained, s.lost = c.spreads()
+	byGravity(s.gained, c.to)
+	byGravity(s.lost, c.from)
 	if d.Empty() {
 		return s.nothing()
 	}
 	var out []string
-	for _, say := range []func() string{s.assets, s.does, s.installs, s.findings, s.built, s.components} {
+	for _, say := range []func() string{s.assets, s.does, s.installs, s.findings, s.built, s.components, s.unseen} {
 		if text := say(); text != "" {
 			out = append(out, text)
 		}
@@ -87,44 +89,90 @@ func (s *summary) does() string {
 	if len(s.to.Binaries)+len(s.from.Binaries) == 0 {
 		return ""
 	}
-	var news, olds []string
-	surprising := false
-	var paths []string
-	for _, g := range s.gained {
-		news = append(news, g.phrase())
-		surprising = surprising || slices.Contains(grave, g.behavior)
-		paths = append(paths, g.paths...)
+	if len(s.from.Binaries) == 0 || len(s.to.Binaries) == 0 {
+		return s.first()
 	}
-	for _, l := range s.lost {
-		olds = append(olds, l.phrase())
-	}
-	slices.SortFunc(paths, natural)
-	paths = slices.Compact(paths)
+	news, olds := phrases(s.gained), phrases(s.lost)
+	surprising := slices.ContainsFunc(s.gained, func(g spread) bool { return slices.Contains(grave, g.behavior) })
+	where := s.binaries(s.gained)
 	switch {
 	case len(news) > 0 && len(olds) > 0:
-		return fmt.Sprintf("%s %s in %s, and no longer %s%s.", s.subject(), listed(news), s.binaries(paths), listed(olds), s.surprise(surprising))
+		return fmt.Sprintf("%s newly %s in %s, and no longer %s%s.", s.subject(), listed(news), where, listed(olds), s.surprise(surprising))
 	case len(news) > 0:
-		return fmt.Sprintf("%s newly %s in %s%s.", s.subject(), listed(news), s.binaries(paths), s.surprise(surprising))
+		return fmt.Sprintf("%s newly %s in %s%s.", s.subject(), listed(news), where, s.surprise(surprising))
 	case len(olds) > 0:
-		return fmt.Sprintf("%s no longer %s, and does nothing that was not done before.", s.subject(), listed(olds))
+		return fmt.Sprintf("%s no longer %s in %s, and its binaries do nothing that they did not do before.", s.subject(), listed(olds), s.binaries(s.lost))
 	}
 	if !s.changedBinaries() {
-		if len(s.to.Binaries) > 0 && len(s.from.Binaries) > 0 {
-			return fmt.Sprintf("%s holds the same %s.", s.subject(), plural(len(s.to.Binaries), "binary", "%d binaries"))
-		}
-		return ""
+		return fmt.Sprintf("%s holds the same %s.", s.subject(), plural(len(s.to.Binaries), "binary", "%d binaries"))
 	}
-	return fmt.Sprintf("%s shows no behaviour in its binaries that %s did not show, nor does it lack one.", s.subject(), cmp.Or(s.before(), "the old side"))
+	return fmt.Sprintf("In %s %s.", s.inside(), "the binaries do what they did before: no behaviour is new and none is gone")
+}
+
+// inside is the subject where something stands in it.
+func (s *summary) inside() string {
+	subject := strings.TrimSuffix(s.subject(), ",")
+	if strings.Contains(subject, ", ") {
+		subject += ","
+	}
+	return lowerFirst(subject)
+}
+
+// first says what it means that one side holds no binaries.
+func (s *summary) first() string {
+	n := len(s.to.Binaries)
+	if n == 0 {
+		text := fmt.Sprintf("%s holds no native binaries, where %s held %d", s.subject(), s.before(), len(s.from.Binaries))
+		if len(s.to.Downloads) > 0 && len(s.from.Downloads) == 0 {
+			text += "; they are downloaded at installation now, and were not looked at"
+		}
+		return text + "."
+	}
+	brings := fmt.Sprintf("%s holds %s, where %s held none", s.subject(), plural(n, "a native binary", "%d native binaries"), s.before())
+	if len(s.from.Downloads) > 0 {
+		brings = fmt.Sprintf("%s brings %s along, where %s downloaded at installation what it needs", s.subject(), plural(n, "its native binary", "its %d native binaries"), s.before())
+	}
+	if news := phrases(s.gained); len(news) > 0 {
+		return brings + "; " + plural(n, "it ", "some of them ") + listed(news) + "."
+	}
+	return brings + "."
+}
+
+func phrases(list []spread) []string {
+	var out []string
+	for _, s := range list {
+		out = append(out, s.phrase())
+	}
+	return out
+}
+
+// byGravity puts what matters most first: what findings are rated highest, then
+// what is rarely done without a word about it.
+func byGravity(list []spread, r *report.Report) {
+	rated := map[string]finding.Severity{}
+	for _, f := range r.Findings {
+		rated[f.Rule] = max(rated[f.Rule], f.Severity)
+	}
+	slices.SortStableFunc(list, func(a, b spread) int {
+		return cmp.Or(cmp.Compare(rated[b.rule], rated[a.rule]), order(!slices.Contains(grave, a.behavior), !slices.Contains(grave, b.behavior)))
+	})
 }
 
 func (s *summary) before() string {
-	if s.FromVersion != s.ToVersion {
+	if s.FromVersion != s.ToVersion && s.FromVersion != "" {
 		return printable(s.FromVersion)
 	}
-	return ""
+	return "the old side"
 }
 
-func (s *summary) binaries(paths []string) string {
+// binaries says where some traits are, all together.
+func (s *summary) binaries(list []spread) string {
+	var paths []string
+	for _, t := range list {
+		paths = append(paths, t.paths...)
+	}
+	slices.Sort(paths)
+	paths = slices.Compact(paths)
 	if len(paths) == 1 {
 		return printable(paths[0])
 	}
@@ -158,9 +206,15 @@ func (s *summary) installs() string {
 		case d.From == nil:
 			out = append(out, "now downloads "+fetches(d.To)+guard(d.To))
 		case d.To == nil:
-			out = append(out, "no longer downloads "+fetches(d.From))
+			if len(s.from.Binaries) > 0 || len(s.to.Binaries) == 0 { // else it is said already
+				out = append(out, "no longer downloads "+fetches(d.From))
+			}
 		case tool(d.From) != tool(d.To):
-			out = append(out, "now downloads "+fetches(d.To)+" instead of "+fetches(d.From)+guard(d.To))
+			was := "with " + tool(d.From)
+			if host(d.From.URL) != host(d.To.URL) {
+				was += " from " + cmp.Or(host(d.From.URL), "an unknown host")
+			}
+			out = append(out, "now downloads "+fetches(d.To)+" instead of "+was+guard(d.To))
 		case host(d.From.URL) != host(d.To.URL):
 			out = append(out, fmt.Sprintf("now downloads from %s instead of from %s%s", cmp.Or(host(d.To.URL), "an unknown host"), cmp.Or(host(d.From.URL), "an unknown host"), guard(d.To)))
 		case d.From.URL != d.To.URL:
@@ -186,7 +240,15 @@ func (s *summary) installs() string {
 	if len(out) > 2 {
 		out = append(out[:2], fmt.Sprintf("differs in %s", plural(len(out)-2, "one more way", "%d more ways")))
 	}
-	return "Its installation " + joined(out) + "."
+	subject := "Its installation "
+	if len(s.from.Binaries)+len(s.to.Binaries) == 0 { // nothing was said before
+		subject = "Installing " + s.inside() + " "
+	}
+	hint := ""
+	if s.step.size == patch && len(s.Install.Downloads) > 0 {
+		hint = "; a patch release rarely changes that"
+	}
+	return subject + joined(out) + hint + "."
 }
 
 var pins = map[inventory.Pin]string{
@@ -233,6 +295,9 @@ func (s *summary) findings() string {
 
 // built says how much of the binaries is different.
 func (s *summary) built() string {
+	if len(s.from.Binaries) == 0 || len(s.to.Binaries) == 0 {
+		return "" // it is said already
+	}
 	var added, removed, changed []string
 	paired, same, other, news, gone := 0, 0, 0, 0, 0
 	for _, b := range s.Binaries {
@@ -291,6 +356,17 @@ func (s *summary) size() string {
 		return fmt.Sprintf("; together they are %.0f %% smaller (%s)", -percent, enrich.Bytes(is))
 	}
 	return ""
+}
+
+// unseen says that what is downloaded was not compared.
+func (s *summary) unseen() string {
+	fetched := func(d *inventory.Download) bool {
+		return d != nil && slices.ContainsFunc(d.Assets, func(a inventory.Asset) bool { return a.Fetched != nil })
+	}
+	if len(s.from.Binaries)+len(s.to.Binaries) > 0 || len(s.to.Downloads) == 0 || slices.ContainsFunc(s.to.Downloads, fetched) {
+		return ""
+	}
+	return "Neither side holds native binaries, so that what runs in the end was not compared: --fetch-prebuilt does that."
 }
 
 func (s *summary) components() string {

@@ -18,9 +18,9 @@ var numbers = map[string]map[string]int{
 		"wait4": 114, "getdents64": 217, "socket": 281, "bind": 282, "connect": 283, "listen": 284, "accept": 285, "sendto": 290,
 		"openat": 322, "unlinkat": 328, "fchmodat": 333, "accept4": 366, "process_vm_writev": 377, "renameat2": 382, "memfd_create": 385, "execveat": 387,
 	},
-	"linux/aarch64": generic,
-	"linux/riscv64": generic,
-	"darwin/x86_64": darwinNumbers,
+	"linux/aarch64":  generic,
+	"linux/riscv64":  generic,
+	"darwin/x86_64":  darwinNumbers,
 	"darwin/aarch64": darwinNumbers,
 }
 

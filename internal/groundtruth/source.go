@@ -387,19 +387,8 @@ static char *argv[] = {"/bin/sh", "-c", "id > /dev/null", 0};
 	b.WriteString(s.before.String())
 	callees := make([][]string, n)
 	for i := 1; i < n; i++ {
-		callees[max(0, i-1-s.rng.IntN(6))] = append(callees[max(0, i-1-s.rng.IntN(6))], fmt.Sprintf("fill_%d", i))
-	}
-	// Each has a caller: the tree above drew twice, so that some were left out.
-	called := map[string]bool{}
-	for _, list := range callees {
-		for _, c := range list {
-			called[c] = true
-		}
-	}
-	for i := 1; i < n; i++ {
-		if name := fmt.Sprintf("fill_%d", i); !called[name] {
-			callees[i-1] = append(callees[i-1], name)
-		}
+		by := max(0, i-1-s.rng.IntN(6))
+		callees[by] = append(callees[by], fmt.Sprintf("fill_%d", i))
 	}
 	for i, c := range s.others {
 		at := (n / 2) + i
@@ -454,7 +443,7 @@ func (s *source) extern(c call) string {
 	switch {
 	case s.target.os == "wasi":
 		attribute = fmt.Sprintf(`__attribute__((import_module("wasi_snapshot_preview1"), import_name("%s"))) `, c.name)
-	case c.library == "msvcrt":
+	case slices.Contains([]string{"msvcrt", "node", "python"}, c.library):
 		convention = ""
 	}
 	if s.target.os == "windows" && s.seed&1 == 0 { // otherwise through a jump

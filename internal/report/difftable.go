@@ -64,7 +64,10 @@ func diffTitle(d *Diff) string {
 }
 
 func deltaText(d *Diff) string {
-	return fmt.Sprintf("risk %d → %d (%+d) %s", d.From.RiskScore, d.To.RiskScore, d.RiskDelta, d.To.RiskLevel)
+	if d.RiskDelta == 0 {
+		return fmt.Sprintf("risk %d %s, as before", d.To.RiskScore, d.To.RiskLevel)
+	}
+	return fmt.Sprintf("risk %d → %d %s", d.From.RiskScore, d.To.RiskScore, d.To.RiskLevel)
 }
 
 func deltaStyle(delta int) style {
@@ -160,7 +163,9 @@ func (t *diffTable) binaries() {
 		funcs.add(normal, functionWords(b.Functions, b.Status))
 		does.add(normal, behaviorSigns(b.Behaviors))
 	}
-	t.grid([]*column{path, state, format, size, delta, funcs, does})
+	t.grid(slices.DeleteFunc([]*column{path, state, format, size, delta, funcs, does}, func(c *column) bool {
+		return !slices.ContainsFunc(c.cells, func(s span) bool { return s.text != "" })
+	}))
 	if more := len(rows) - len(shown); more > 0 {
 		t.line(span{dim, fmt.Sprintf("  … and %d more (%s)", more, everything)})
 	}
@@ -332,7 +337,7 @@ func detailLines(b *BinaryDiff) []detailLine {
 			}
 		}
 	}
-	if b.ToPath != b.FromPath {
+	if b.ToPath != b.FromPath && b.PairedBy != ByVersion { // else the row above says enough
 		out = append(out, detailLine{"before", "  ", name(b.FromPath, maxName)})
 	}
 	both("does", behaviorTexts(b.Behaviors.Added), behaviorTexts(b.Behaviors.Removed))
@@ -393,6 +398,7 @@ func functionTexts(f FunctionDiff) []string {
 			out = append(out, fmt.Sprintf("new %s calls %s", name(c.To, 100), someNames(c.AddedImports)))
 		}
 	}
+	out = slices.Compact(out) // instances of one generic function
 	return out[:min(len(out), 8)]
 }
 

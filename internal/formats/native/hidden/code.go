@@ -1,16 +1,421 @@
 package hidden
 
-import "github.com/loupe-sec/loupe/internal/formats/native/code"
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
 
 // A Text is a word that code decodes or puts together.
 type Text struct {
 	Word    int    // index into the words
-	Addr    uint64 // of an instruction that writes it
+	Addr    uint64 // of the instruction that writes it, or of the call to the function that has it
 	How     string // "decoded by code", "put together by code"
 	Decoded string // the printable run that holds the word, at most 300 bytes
 	Alone   bool   // as in Find
-	Encoded bool   // it stood nowhere as it is, not even in parts
+	Encoded bool   // it is the outcome of arithmetic and stands nowhere in plain
 }
 
-// Code x.
-func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text { return nil }
+// Limits of what is carried out for one binary.
+const (
+	maxRuns   = 1500      // functions
+	maxSteps  = 60_000    // instructions of one run
+	mostSteps = 3_000_000 // of all runs
+	maxDepth  = 6         // of calls
+	maxCached = 1 << 16   // decoded instructions
+	maxTexts  = 500
+	fewEnough = 150 // functions of a binary that are all run
+)
+
+// Code returns the words that code decodes or puts together, by address. It
+// carries out the functions for which wanted holds of their address, as far as
+// they look like decoding something, or call one that does; in small binaries
+// all. Only x86-64, x86 and AArch64 are read.
+func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
+	m := newRunner(f, c)
+	if m == nil {
+		return nil
+	}
+	for _, fn := range m.candidates(wanted) {
+		for _, answer := range []bool{true, false} {
+			if !m.run(fn, answer) {
+				break // nothing asked for an answer
+			}
+		}
+		if m.spent > mostSteps || len(m.texts) >= maxTexts {
+			break
+		}
+	}
+	return m.settled()
+}
+
+// A machine is what the instruction sets have in common: memory, and what runs
+// in it.
+type machine struct {
+	mem     *memory
+	sites   []uint64 // that wrote something
+	siteOf  map[uint64]int32
+	windows bool
+}
+
+// site returns the number by which memory knows an instruction that writes,
+// plus 1.
+func (m *machine) site(addr uint64) int32 {
+	if n, ok := m.siteOf[addr]; ok {
+		return n
+	}
+	m.sites = append(m.sites, addr)
+	n := int32(len(m.sites))
+	m.siteOf[addr] = n
+	return n
+}
+
+// A cpu carries out the instructions of one instruction set.
+type cpu interface {
+	start(at uint64)
+	step() event
+	where() uint64
+	leap(to uint64) // goes on elsewhere
+	returns()       // goes back to the caller, as the end of a function does
+	result(v uint64)
+	argument(n int, called bool) uint64
+}
+
+// An event is what an instruction did beyond registers and memory.
+type event struct {
+	kind eventKind
+	to   uint64
+	site uint64 // of a call
+}
+
+type eventKind uint8
+
+const (
+	nothing eventKind = iota
+	called
+	jumped
+	returned
+	stopped // it is not known, or a trap
+)
+
+// A runner carries out functions of one binary.
+type runner struct {
+	*machine
+	f      *Finder
+	c      *code.Code
+	cpu    cpu
+	stubs  map[uint64]int32 // imports by their stubs
+	calls  []call           // that are under way
+	asked  bool             // in this run, an import gave an answer
+	answer bool
+	spent  int
+	lower  []byte // the image's bytes in small letters, once asked for
+	texts  map[textKey]Text
+}
+
+// A call is one that has not returned.
+type call struct {
+	site uint64
+	fn   int
+}
+
+type textKey struct {
+	word int
+	addr uint64
+}
+
+func newRunner(f *Finder, c *code.Code) *runner {
+	im := c.Image
+	if im.BigEndian || !c.Read {
+		return nil
+	}
+	m := &machine{mem: newMemory(im), siteOf: map[uint64]int32{}, windows: im.Format == image.PE}
+	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}}
+	switch im.Arch {
+	case image.X86_64:
+		r.cpu = newX86(m, 64)
+	case image.X86:
+		r.cpu = newX86(m, 32)
+	case image.AArch64:
+		r.cpu = newARM64(m)
+	default:
+		return nil
+	}
+	for i := range im.Imports {
+		if at := im.Imports[i].Stub; at != 0 {
+			r.stubs[at] = int32(i)
+		}
+	}
+	return r
+}
+
+// run carries out function fn from its start. Imports answer with an address of
+// empty memory, or with 0. It reports whether any was called.
+func (r *runner) run(fn int, answer bool) bool {
+	r.mem.reset()
+	r.sites, r.asked, r.answer = r.sites[:0], false, answer
+	clear(r.siteOf)
+	r.calls = append(r.calls[:0], call{fn: fn})
+	r.cpu.start(r.c.Functions[fn].Addr)
+	end := r.mem.place(home)
+	for n := 0; n < maxSteps && !r.mem.failed; n++ {
+		r.spent++
+		if ok := r.after(r.cpu.step()); !ok || r.cpu.where() == end {
+			break
+		}
+	}
+	r.look()
+	return r.asked
+}
+
+// after goes on behind an instruction; false ends the run.
+func (r *runner) after(e event) bool {
+	switch e.kind {
+	case stopped:
+		return false
+	case called:
+		if i, ok := r.foreign(e.to); ok {
+			r.look()
+			return r.imported(i)
+		}
+		fn := r.c.Func(e.to)
+		if fn < 0 || len(r.calls) > maxDepth || len(r.mem.m.At(e.to)) == 0 {
+			r.asked = true
+			r.cpu.result(r.reply())
+			r.cpu.returns()
+			return true
+		}
+		r.calls = append(r.calls, call{e.site, fn})
+	case jumped:
+		if i, ok := r.foreign(e.to); ok {
+			r.look()
+			if n := len(r.calls); n > 1 {
+				r.calls = r.calls[:n-1]
+			}
+			return r.imported(i)
+		}
+	case returned:
+		r.look()
+		if n := len(r.calls); n > 1 {
+			r.calls = r.calls[:n-1]
+		}
+	}
+	return true
+}
+
+// foreign returns the import that an address stands for.
+func (r *runner) foreign(addr uint64) (int32, bool) {
+	if i, ok := r.stubs[addr]; ok {
+		return i, true
+	}
+	base := r.mem.place(imports)
+	if n := addr - base; addr >= base && n%16 == 0 && n/16 < uint64(len(r.mem.m.Imports)) {
+		return int32(n / 16), true
+	}
+	return 0, false
+}
+
+// reply is what functions from elsewhere return.
+func (r *runner) reply() uint64 {
+	if !r.answer {
+		return 0
+	}
+	return r.mem.take(256)
+}
+
+// mostCopied bounds what one call of memcpy and its like moves, in bytes.
+const mostCopied = 4096
+
+// imported does what a function from elsewhere would, as far as it matters, and
+// returns from it. It reports whether the run goes on.
+func (r *runner) imported(i int32) bool {
+	name := strings.TrimPrefix(r.mem.m.Imports[i].Name, "__")
+	name = strings.TrimSuffix(name, "_chk")
+	arg := func(n int) uint64 { return r.cpu.argument(n, true) }
+	switch name {
+	case "exit", "_exit", "abort", "stack_chk_fail", "ExitProcess", "TerminateProcess", "longjmp", "_cxa_throw", "cxa_throw":
+		return false
+	case "malloc", "_Znwm", "_Znam", "_Znwj", "_Znaj", "valloc":
+		r.cpu.result(r.mem.take(arg(0)))
+	case "calloc":
+		r.cpu.result(r.mem.take(arg(0) * arg(1)))
+	case "realloc", "LocalAlloc", "GlobalAlloc", "VirtualAlloc", "mmap":
+		r.cpu.result(r.mem.take(arg(1)))
+	case "HeapAlloc":
+		r.cpu.result(r.mem.take(arg(2)))
+	case "memcpy", "memmove":
+		r.copy(arg(0), arg(1), int(min(arg(2), mostCopied)))
+		r.cpu.result(arg(0))
+	case "memset":
+		for k := range min(arg(2), mostCopied) {
+			r.mem.put(arg(0)+k, byte(arg(1)), copied, r.site(r.at()))
+		}
+		r.cpu.result(arg(0))
+	case "strcpy", "lstrcpyA", "stpcpy":
+		r.copy(arg(0), arg(1), r.length(arg(1))+1)
+		r.cpu.result(arg(0))
+	case "strcat", "lstrcatA":
+		r.copy(arg(0)+uint64(r.length(arg(0))), arg(1), r.length(arg(1))+1)
+		r.cpu.result(arg(0))
+	case "strncpy":
+		r.copy(arg(0), arg(1), min(r.length(arg(1))+1, int(min(arg(2), mostCopied))))
+		r.cpu.result(arg(0))
+	case "strlen", "lstrlenA":
+		r.cpu.result(uint64(r.length(arg(0))))
+	default:
+		r.asked = true
+		r.cpu.result(r.reply())
+	}
+	r.cpu.returns()
+	return true
+}
+
+// at returns the place in the function that runs from which it left for another.
+func (r *runner) at() uint64 { return r.c.Functions[r.calls[len(r.calls)-1].fn].Addr }
+
+func (r *runner) copy(to, from uint64, n int) {
+	by := r.site(r.at())
+	for k := range uint64(n) {
+		b, t, _ := r.mem.peek(from + k)
+		r.mem.put(to+k, b, max(t, copied), by)
+	}
+}
+
+func (r *runner) length(at uint64) int {
+	for n := range mostCopied {
+		if b, _, _ := r.mem.peek(at + uint64(n)); b == 0 {
+			return n
+		}
+	}
+	return mostCopied
+}
+
+// look searches what was written since the last look.
+func (r *runner) look() {
+	const around = 64 // a word may have begun earlier
+	for _, p := range r.mem.dirty {
+		lo, hi := p.at+uint64(p.lo)-around, p.at+uint64(p.hi)+around
+		p.lo, p.hi = 0, 0
+		b := make([]byte, 0, hi-lo)
+		for a := lo; a < hi; a++ {
+			if a&^(pageSize-1) == p.at {
+				b = append(b, p.data[a%pageSize])
+			} else if other := r.mem.pages[a&^(pageSize-1)]; other != nil {
+				b = append(b, other.data[a%pageSize])
+			} else {
+				b = append(b, 0)
+			}
+		}
+		for odd := range 2 {
+			if odd < len(b) {
+				r.f.texts.finder.scan(b[odd:], func(l, start int) bool {
+					r.found(r.f.texts.literals[l].word, lo+uint64(odd+start), 1)
+					return true
+				})
+			}
+			break
+		}
+		if r.windows { // letters of two bytes
+			for odd := range 2 {
+				thin := make([]byte, 0, len(b)/2)
+				for i := odd; i < len(b); i += 2 {
+					thin = append(thin, b[i])
+				}
+				r.f.texts.finder.scan(thin, func(l, start int) bool {
+					r.found(r.f.texts.literals[l].word, lo+uint64(odd+2*start), 2)
+					return true
+				})
+			}
+		}
+	}
+	r.mem.dirty = r.mem.dirty[:0]
+}
+
+// found keeps a word in memory, if all of it was written.
+func (r *runner) found(word int, at uint64, step int) {
+	w := r.f.words[word]
+	most := given
+	var by int32
+	for i := range len(w) {
+		_, t, who := r.mem.peek(at + uint64(i*step))
+		if who == 0 {
+			return
+		}
+		if step == 2 {
+			if b, _, _ := r.mem.peek(at + uint64(i*step+1)); b != 0 {
+				return
+			}
+		}
+		most, by = max(most, t), who
+	}
+	text, alone := r.around(at, len(w), step)
+	t := Text{Word: word, Addr: r.place(r.sites[by-1]), How: "put together by code", Decoded: text, Alone: alone}
+	if most == reached && !r.plain(w) {
+		t.How, t.Encoded = "decoded by code", true
+	}
+	key := textKey{word, t.Addr}
+	if old, ok := r.texts[key]; !ok || t.Encoded && !old.Encoded {
+		r.texts[key] = t
+	}
+}
+
+// around returns the printable run that holds what was found.
+func (r *runner) around(at uint64, size, step int) (string, bool) {
+	var before, behind []byte
+	for i := 1; i <= maxAround; i++ {
+		b, _, who := r.mem.peek(at - uint64(i*step))
+		if who == 0 || !printable(b) {
+			break
+		}
+		before = append(before, b)
+	}
+	for i := size; i <= size+maxAround; i++ {
+		b, _, who := r.mem.peek(at + uint64(i*step))
+		if who == 0 || !printable(b) {
+			break
+		}
+		behind = append(behind, b)
+	}
+	slices.Reverse(before)
+	word := make([]byte, 0, size)
+	for i := range size {
+		b, _, _ := r.mem.peek(at + uint64(i*step))
+		word = append(word, b)
+	}
+	alone := (len(before) == 0 || !wordly(before[len(before)-1])) && (len(behind) == 0 || !wordly(behind[0]))
+	return string(slices.Concat(before, word, behind)), alone
+}
+
+// plain reports whether a word stands in the image as it is, but for capitals.
+func (r *runner) plain(w string) bool {
+	if r.lower == nil {
+		r.lower = bytes.ToLower(r.mem.m.Data)
+	}
+	return bytes.Contains(r.lower, []byte(strings.ToLower(w)))
+}
+
+// place returns where in the code a find is shown: where it was written, or if
+// a function of its own did that for the one that is run, where that was called.
+func (r *runner) place(site uint64) uint64 {
+	fn := r.c.Func(site)
+	for i := len(r.calls) - 1; i > 0; i-- {
+		if r.calls[i].fn == fn {
+			return r.calls[i].site
+		}
+	}
+	return site
+}
+
+// settled returns what was found, by address.
+func (r *runner) settled() []Text {
+	out := make([]Text, 0, len(r.texts))
+	for _, t := range r.texts {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b Text) int { return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Word, b.Word)) })
+	return out
+}

@@ -35,13 +35,13 @@ func (x *x86) start(at uint64) {
 	x.push(x.mem.place(home))
 }
 
-func (x *x86) where() uint64      { return x.pc }
-func (x *x86) leap(to uint64)     { x.pc = to }
-func (x *x86) result(v uint64)    { x.regs[0], x.trail[0] = v, given }
-func (x *x86) returns()           { x.pc = x.pop() }
-func (x *x86) frame() uint64      { return x.regs[4] }
-func (x *x86) size() int          { return x.mode / 8 }
-func (x *x86) push(v uint64)      { x.pushed(v, given) }
+func (x *x86) where() uint64   { return x.pc }
+func (x *x86) leap(to uint64)  { x.pc = to }
+func (x *x86) result(v uint64) { x.regs[0], x.trail[0] = v, given }
+func (x *x86) returns()        { x.pc = x.pop() }
+func (x *x86) frame() uint64   { return x.regs[4] }
+func (x *x86) size() int       { return x.mode / 8 }
+func (x *x86) push(v uint64)   { x.pushed(v, given) }
 func (x *x86) mask(v uint64) uint64 {
 	if x.mode == 32 {
 		return v & 0xffff_ffff
