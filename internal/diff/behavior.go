@@ -57,7 +57,7 @@ func (c *comparison) behaviors(d *report.Diff) (added, removed []string) {
 
 func tidy(list []string) []string {
 	slices.Sort(list)
-	return slices.Concat([]string{}, slices.Compact(list))
+	return present(slices.Compact(list))
 }
 
 // spreads returns the traits that are new, and those that are gone. One that

@@ -39,7 +39,7 @@ func weight(b report.BinaryDiff) int {
 var none = &inventory.Binary{}
 
 func (c *comparison) binary(p pairing) report.BinaryDiff {
-	a, b, known := cmp.Or(p.from, none), cmp.Or(p.to, none), p.any()
+	a, b, known := cmp.Or(p.from, none), cmp.Or(p.to, none), cmp.Or(p.to, p.from)
 	d := report.BinaryDiff{
 		Status: report.DiffChanged, FromPath: a.Path, ToPath: b.Path, PairedBy: p.by, Similarity: float64(int(p.alike*1000)) / 1000,
 		Format: known.Format, Architecture: known.Arch, OS: known.OS,
@@ -113,27 +113,44 @@ func lacking(list, other []string) []string {
 // program reaches and what it runs, as formats/native/text names them.
 var telling = []string{"url", "ip", "host", "onion", "email", "wallet", "key", "command", "registry", "path", "user-agent"}
 
-// maxTexts bounds the texts of one binary that are shown on either side.
-const maxTexts = 60
+// outward are those of them that no list of texts leaves out for lack of room.
+var outward = []string{"url", "ip", "onion", "wallet", "key"}
+
+// Limits of the texts that are compared.
+const (
+	maxTexts  = 60  // of one binary that are shown, on either side
+	fullTexts = 150 // a list this long may have left some out
+	unended   = 12  // bytes by which texts without an end mark are compared
+)
 
 // texts compares the telling texts of two binaries. Versions in them do not
-// count.
+// count, nor what stands behind a text by chance where it has no end mark.
 func (c *comparison) texts(a, b *inventory.Binary) report.StringDiff {
-	only := func(list, other []inventory.String) []report.Text {
-		has := make(map[string]bool, len(other))
-		for _, s := range other {
-			has[c.paths.bare(s.Value)] = true
+	bare := func(x *inventory.Binary, text string) string {
+		if text = c.paths.bare(text); x.Language == "Go" || x.Language == "Rust" {
+			return text[:min(len(text), unended)]
+		}
+		return text
+	}
+	only := func(mine, other *inventory.Binary) []report.Text {
+		kinds := telling
+		if len(other.Strings) >= fullTexts {
+			kinds = outward
+		}
+		has := make(map[string]bool, len(other.Strings))
+		for _, s := range other.Strings {
+			has[bare(mine, s.Value)] = true
 		}
 		out := []report.Text{}
-		for _, s := range list {
-			if k := c.paths.bare(s.Value); slices.Contains(telling, s.Kind) && !has[k] && len(out) < maxTexts {
+		for _, s := range mine.Strings {
+			if k := bare(mine, s.Value); slices.Contains(kinds, s.Kind) && !has[k] && len(out) < maxTexts && (s.Kind != "url" || strings.Contains(s.Value, ".")) {
 				has[k] = true
 				out = append(out, report.Text{Kind: s.Kind, Value: printable(s.Value)})
 			}
 		}
 		return out
 	}
-	return report.StringDiff{Added: only(b.Strings, a.Strings), Removed: only(a.Strings, b.Strings)}
+	return report.StringDiff{Added: only(b, a), Removed: only(a, b)}
 }
 
 // signature describes the signature of a binary in a phrase.

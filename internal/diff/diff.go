@@ -141,7 +141,7 @@ func (c *comparison) components() report.ComponentDiff {
 	group := func(list []report.Component) map[key][]report.Component {
 		by := map[key][]report.Component{}
 		for _, p := range list {
-			p.Locations = slices.Concat([]string{}, p.Locations)
+			p.Locations = present(p.Locations)
 			k := key{kind(p.PURL), p.Name}
 			by[k] = append(by[k], p)
 		}

@@ -1,7 +1,6 @@
 package diff
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
@@ -26,7 +25,7 @@ func (c *comparison) findings() report.FindingDiff {
 	}
 	out.Removed, out.Added = append(out.Removed, gone...), append(out.Added, come...)
 	slices.SortStableFunc(out.Changed, func(a, b report.SeverityChange) int {
-		return cmp.Or(finding.Compare(a.Finding, b.Finding))
+		return finding.Compare(a.Finding, b.Finding)
 	})
 	return out
 }
@@ -65,8 +64,16 @@ func whole(list []finding.Finding) []finding.Finding {
 	slices.SortStableFunc(out, finding.Compare)
 	for i := range out {
 		f := &out[i]
-		f.CWE, f.Attack, f.References = slices.Concat([]int{}, f.CWE), slices.Concat([]string{}, f.Attack), slices.Concat([]string{}, f.References)
-		f.Aliases, f.FixedVersions, f.Evidence = slices.Concat([]string{}, f.Aliases), slices.Concat([]string{}, f.FixedVersions), slices.Concat([]finding.Evidence{}, f.Evidence)
+		f.CWE, f.Attack, f.References = present(f.CWE), present(f.Attack), present(f.References)
+		f.Aliases, f.FixedVersions, f.Evidence = present(f.Aliases), present(f.FixedVersions), present(f.Evidence)
 	}
 	return out
+}
+
+// present returns a list that is not null.
+func present[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }

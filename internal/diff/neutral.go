@@ -30,7 +30,7 @@ func (n neutral) versionless(p string) string { return n.versions.Replace(p) }
 var (
 	digits  = regexp.MustCompile(`\d+([._]\d+)*`)
 	pyTag   = regexp.MustCompile(`\b(cp|pp|py)\d+(\.py\d+)*(-(cp|pp|abi|none)[\w]*)?`)
-	libc    = regexp.MustCompile(`many(linux|linux#)[\w.#-]*`)
+	libc    = regexp.MustCompile(`manylinux[\w.#-]*`)
 	hashy   = regexp.MustCompile(`[0-9a-f]{16,}`)
 	machine = regexp.MustCompile(`x86[_-]64|x64|x86|amd64|i[36]86|ia32|arm64|aarch64|armv?[678]?[lh]?f?|win32|win64|darwin|linux|macosx?`)
 )
@@ -43,8 +43,8 @@ func (n neutral) loose(p string) string {
 	p = strings.ToLower(n.versionless(p))
 	p = pyTag.ReplaceAllString(p, "py")
 	p = hashy.ReplaceAllString(p, "#")
-	p = machine.ReplaceAllString(p, "")
 	p = libc.ReplaceAllString(p, "manylinux")
+	p = machine.ReplaceAllString(p, "")
 	return digits.ReplaceAllString(p, "#")
 }
 

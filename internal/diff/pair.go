@@ -32,6 +32,12 @@ func (n neutral) pair(from, to []*inventory.Binary) []pairing {
 		}
 		return b.SHA256
 	})
+	outer := map[string]bool{}
+	for _, b := range slices.Concat(from, to) {
+		if b != nil {
+			outer[b.Path] = true
+		}
+	}
 	for _, way := range []struct {
 		by  report.PairedBy
 		key func(b *inventory.Binary) string
@@ -46,6 +52,9 @@ func (n neutral) pair(from, to []*inventory.Binary) []pairing {
 			path string
 		}
 		match(m, way.by, func(b *inventory.Binary) any {
+			if i := strings.LastIndex(b.Path, "!/"); i > 0 && way.by == report.ByPlatform && outer[b.Path[:i]] {
+				return nil // what is packed in a binary goes with that
+			}
 			if p := way.key(b); p != "" {
 				return key{of(b), p}
 			}
@@ -53,6 +62,12 @@ func (n neutral) pair(from, to []*inventory.Binary) []pairing {
 		})
 	}
 	m.inner()
+	m.alone(func(b *inventory.Binary) any {
+		if dir := path.Dir(b.Path); dir != "." {
+			return [2]any{of(b), n.loose(dir)}
+		}
+		return nil
+	})
 	m.similar(func(b *inventory.Binary) any { return of(b) })
 	m.inner()
 	return m.result()
@@ -143,6 +158,27 @@ func match(m *matcher, by report.PairedBy, of func(*inventory.Binary) any) {
 		}
 	}
 	m.drop(done)
+}
+
+// alone pairs binaries that are the only ones of their key on both sides: the
+// one for a platform in its folder, under another name.
+func (m *matcher) alone(of func(*inventory.Binary) any) {
+	count := map[any][2]int{}
+	for side, list := range [][]*inventory.Binary{m.a, m.b} {
+		for _, b := range list {
+			if k := of(b); k != nil {
+				n := count[k]
+				n[side]++
+				count[k] = n
+			}
+		}
+	}
+	match(m, report.ByPlatform, func(b *inventory.Binary) any {
+		if k := of(b); k != nil && count[k] == [2]int{1, 1} {
+			return k
+		}
+		return nil
+	})
 }
 
 func (m *matcher) drop(done map[*inventory.Binary]bool) {

@@ -26,16 +26,19 @@ func summarize(c *comparison, d *report.Diff) string {
 	if d.Empty() {
 		return s.nothing()
 	}
-	var out []string
+	var out, last []string
 	for _, say := range []func() string{s.assets, s.does, s.installs, s.findings, s.built, s.components, s.unseen} {
 		if text := say(); text != "" {
 			out = append(out, text)
 		}
 	}
-	if risk := s.risk(); risk != "" {
-		out = append(out[:min(len(out), maxSentences-1)], risk)
+	for _, say := range []func() string{s.partly, s.risk} { // they stand last, and are never left out
+		if text := say(); text != "" {
+			last = append(last, text)
+		}
 	}
-	return strings.Join(out[:min(len(out), maxSentences)], " ")
+	out = append(out[:min(len(out), maxSentences-len(last))], last...)
+	return strings.Join(out, " ")
 }
 
 type summary struct {
@@ -65,11 +68,35 @@ func (s *summary) nothing() string {
 	if s.FromVersion != s.ToVersion {
 		what = fmt.Sprintf("%s and %s", printable(s.FromVersion), printable(s.ToVersion))
 	}
-	if n := len(s.Binaries); n > 0 {
-		return fmt.Sprintf("Nothing that was looked at is different between %s: %s the same, and so %s.", what,
-			plural(n, "the binary is", "all %d binaries are"), "is what happens at installation")
+	text := fmt.Sprintf("Nothing that was looked at is different between %s", what)
+	if s.unseen() == "" {
+		text += "; neither holds native binaries"
 	}
-	return fmt.Sprintf("Nothing that was looked at is different between %s; neither holds native binaries.", what)
+	text += "."
+	if n := len(s.Binaries); n > 0 {
+		text = fmt.Sprintf("Nothing that was looked at is different between %s: %s the same, and so is what happens at installation.", what,
+			plural(n, "the binary is", "all %d binaries are"))
+	}
+	return strings.Join(strings.Fields(text+" "+s.unseen()+" "+s.unread()), " ")
+}
+
+// unread says that something could not be compared because it was not looked at.
+func (s *summary) unread() string {
+	n := max(finding.CountUnread(s.from.Notes), finding.CountUnread(s.to.Notes))
+	if n == 0 {
+		return ""
+	}
+	return upperFirst(plural(n, "one part was", "%d parts were")) + " not looked at to the end: see the notes."
+}
+
+// partly is unread for a summary that has more to say: about files that were
+// read on one side only.
+func (s *summary) partly() string {
+	of := func(n finding.Note) bool { return n.Path != "" && !n.Informs }
+	if !slices.ContainsFunc(s.From.Notes, of) && !slices.ContainsFunc(s.To.Notes, of) {
+		return ""
+	}
+	return "Not all was looked at on both sides: see the notes."
 }
 
 func (s *summary) assets() string {
@@ -133,7 +160,7 @@ func (s *summary) first() string {
 		brings = fmt.Sprintf("%s brings %s along, where %s downloaded at installation what it needs", s.subject(), plural(n, "its native binary", "its %d native binaries"), s.before())
 	}
 	if news := phrases(s.gained); len(news) > 0 {
-		return brings + "; " + plural(n, "it ", "some of them ") + listed(news) + "."
+		return brings + "; " + plural(n, "it ", "at least one of them ") + listed(news) + "."
 	}
 	return brings + "."
 }
@@ -366,7 +393,7 @@ func (s *summary) unseen() string {
 	if len(s.from.Binaries)+len(s.to.Binaries) > 0 || len(s.to.Downloads) == 0 || slices.ContainsFunc(s.to.Downloads, fetched) {
 		return ""
 	}
-	return "Neither side holds native binaries, so that what runs in the end was not compared: --fetch-prebuilt does that."
+	return "Neither side holds native binaries, so that what runs in the end was not compared (see --fetch-prebuilt)."
 }
 
 func (s *summary) components() string {
@@ -377,7 +404,10 @@ func (s *summary) components() string {
 	if len(out) == 0 {
 		return ""
 	}
-	return "Compiled in are other versions of " + listed(out) + "."
+	if len(out) > 3 {
+		out = append(out[:2], fmt.Sprintf("%d more", len(out)-2))
+	}
+	return "Compiled in are other versions of " + joined(out) + "."
 }
 
 func (s *summary) risk() string {
@@ -401,7 +431,7 @@ func verb(delta int) string {
 // listed joins phrases as a sentence does, at most three of them.
 func listed(words []string) string {
 	if len(words) > 3 {
-		words = append(slices.Clone(words[:2]), fmt.Sprintf("%d more things", len(words)-2))
+		words = append(slices.Clone(words[:2]), fmt.Sprintf("does %d more things", len(words)-2))
 	}
 	return joined(words)
 }

@@ -102,20 +102,23 @@ type built struct {
 	err     error
 }
 
+// ErrNoTools says that no compiler is there to build anything with.
+var ErrNoTools = errors.New("no compiler is there")
+
 // Build writes programs into folder, which must exist, and returns what is
 // known about each.
 func Build(ctx context.Context, folder string, o Options) ([]Truth, error) {
 	work := filepath.Join(folder, "source")
 	list := matrix(o)
 	if len(list) == 0 {
-		return nil, errors.New("no compiler is there")
+		return nil, ErrNoTools
 	}
 	programs := make([]built, len(list))
 	parallel.For(len(list), func(i int) {
 		code, externs := list[i].code()
 		programs[i] = built{program: list[i], code: code, externs: externs}
 	})
-	stubs := map[*target][]string{}
+	stubs := map[*target]map[string]string{}
 	var failed []error
 	for _, t := range targets {
 		var err error
@@ -149,8 +152,9 @@ func Build(ctx context.Context, folder string, o Options) ([]Truth, error) {
 	return truths, nil
 }
 
-// stubs makes what stands for the libraries of a target, and returns the files.
-func (t *target) stubs(ctx context.Context, work string, programs []built) ([]string, error) {
+// stubs makes what stands for the libraries of a target, and returns the files
+// by library.
+func (t *target) stubs(ctx context.Context, work string, programs []built) (map[string]string, error) {
 	by := map[string]map[string]call{}
 	for i := range programs {
 		if programs[i].target != t || t.hosted || t.os == "wasi" {
@@ -166,7 +170,7 @@ func (t *target) stubs(ctx context.Context, work string, programs []built) ([]st
 			by[c.library][c.name] = c
 		}
 	}
-	var out []string
+	out := map[string]string{}
 	for library, set := range by {
 		var calls []call
 		for _, c := range set {
@@ -194,13 +198,18 @@ func (t *target) stubs(ctx context.Context, work string, programs []built) ([]st
 			}
 			ext = ".lib"
 		}
-		out = append(out, base+ext)
+		out[library] = base + ext
 	}
-	slices.Sort(out)
 	return out, nil
 }
 
-func (p *built) build(ctx context.Context, folder, work string, imports []string) error {
+func (p *built) build(ctx context.Context, folder, work string, stubs map[string]string) error {
+	var imports []string
+	for _, c := range p.externs {
+		if stub := stubs[c.library]; stub != "" && !slices.Contains(imports, stub) {
+			imports = append(imports, stub)
+		}
+	}
 	out := filepath.Join(folder, filepath.FromSlash(p.file()))
 	source := filepath.Join(work, filepath.FromSlash(p.file())+".c")
 	if err := write(source, p.code); err != nil {
@@ -209,7 +218,7 @@ func (p *built) build(ctx context.Context, folder, work string, imports []string
 	if err := os.MkdirAll(filepath.Dir(out), 0o700); err != nil {
 		return err
 	}
-	for _, args := range p.command(source, source+".o", out, work, imports) {
+	for _, args := range p.command(source, source+".o", out, imports) {
 		if err := run(ctx, args); err != nil {
 			return err
 		}

@@ -18,7 +18,8 @@ const atOnce = 100
 // these off the programs that are to have none.
 func locate(ctx context.Context, folder string, programs []*built, truths []Truth) error {
 	byFile := map[string]int{}
-	var files, strip []string
+	var files []string
+	strip := map[string][]string{} // by tool
 	for i, p := range programs {
 		file := filepath.Join(folder, filepath.FromSlash(p.file()))
 		byFile[file] = i
@@ -35,7 +36,7 @@ func locate(ctx context.Context, folder string, programs []*built, truths []Trut
 		}
 		files = append(files, file)
 		if p.stripped {
-			strip = append(strip, file)
+			strip[p.target.strip()] = append(strip[p.target.strip()], file)
 		}
 	}
 	for part := range slices.Chunk(files, atOnce) {
@@ -51,9 +52,11 @@ func locate(ctx context.Context, folder string, programs []*built, truths []Trut
 			truths[i].Plant = plants(symbols, programs[i].target)
 		}
 	}
-	for part := range slices.Chunk(strip, atOnce) {
-		if err := run(ctx, append([]string{"llvm-strip-16"}, part...)); err != nil {
-			return err
+	for tool, files := range strip {
+		for part := range slices.Chunk(files, atOnce) {
+			if err := run(ctx, append([]string{tool}, part...)); err != nil {
+				return err
+			}
 		}
 	}
 	for i := range truths {

@@ -53,9 +53,17 @@ var targets = []*target{
 	hosted("mingw-x86", "windows", "x86", "i686-w64-mingw32-gcc"),
 }
 
+// strip is the tool that takes the symbols off.
+func (t *target) strip() string {
+	if prefix, ok := strings.CutSuffix(t.tool, "gcc"); ok {
+		return prefix + "strip"
+	}
+	return "llvm-strip-16"
+}
+
 // there reports whether the tools of a target are.
 func (t *target) there() bool {
-	for _, tool := range []string{t.tool, cmp.Or(append(t.link, "")[0], t.tool), "llvm-nm-16", "llvm-strip-16", "llvm-dlltool-16"} {
+	for _, tool := range []string{t.tool, cmp.Or(append(t.link, "")[0], t.tool), "llvm-nm-16", t.strip(), "llvm-dlltool-16"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return false
 		}
@@ -106,11 +114,14 @@ func (t *target) can(b *behavior, v Variant) bool {
 }
 
 // command returns the commands that build a program from source into out.
-func (p *program) command(source, object, out, stubs string, imports []string) [][]string {
+func (p *program) command(source, object, out string, imports []string) [][]string {
 	t := p.target
 	bit := func(n int) bool { return p.seed>>(8+n)&1 == 1 }
 	compile := append([]string{t.tool}, t.compile...)
 	compile = append(compile, "-"+p.opt)
+	if t.arch == "arm" && t.hosted && (p.variant == Syscall || p.way == "kernel") {
+		compile = append(compile, "-marm") // Thumb keeps the frame where the number belongs
+	}
 	if t.hosted {
 		compile = append(compile, "-o", out, source)
 		if t.os == "windows" {
@@ -134,6 +145,9 @@ func (p *program) command(source, object, out, stubs string, imports []string) [
 		if t.arch == "arm" && p.variant != Syscall && p.way != "kernel" && bit(2) {
 			compile = append(compile, "-mthumb")
 		}
+	}
+	if bit(5) || bit(6) { // as compilers do for whole systems; small ones leave them out
+		compile = append(compile, "-fasynchronous-unwind-tables")
 	}
 	compile = append(compile, "-o", object, source)
 	link := append([]string{}, t.link...)
@@ -172,7 +186,7 @@ func (p *program) command(source, object, out, stubs string, imports []string) [
 		link = append(link, "-platform_version", "macos", "11.0", "11.0", "-undefined", "dynamic_lookup", "-o", out, object)
 		link = append(link, imports...)
 	case "wasi":
-		link = append(link, "--no-entry", "--export=compute", "-Map="+out+".map", "-o", out, object)
+		link = append(link, "--no-entry", "--no-gc-sections", "--export=compute", "-Map="+out+".map", "-o", out, object)
 		if p.stripped {
 			link = append(link, "-s")
 		}

@@ -13,7 +13,7 @@ import (
 // Nothing in it that comes from the targets can be markup.
 func writeDiffMarkdown(w io.Writer, d *Diff, _ Options) error {
 	m := &diffMarkdown{Diff: d}
-	m.printf("## %s: %s\n\n", code(diffTitle(d), 300), literal(deltaText(d), 100))
+	m.title()
 	m.printf("%s\n", literal(d.Summary, 3*maxText))
 	m.assets()
 	m.behaviors()
@@ -28,6 +28,21 @@ func writeDiffMarkdown(w io.Writer, d *Diff, _ Options) error {
 type diffMarkdown struct {
 	*Diff
 	markdown
+}
+
+// title names both sides and the risk.
+func (m *diffMarkdown) title() {
+	what, from, to := m.PackageName, m.FromVersion, m.ToVersion
+	if m.Ecosystem != "" {
+		what = string(m.Ecosystem) + ":" + what
+	}
+	if from == "" && to == "" {
+		what, from, to = "", m.From.Target, m.To.Target
+	}
+	if what != "" {
+		what = code(what, 200) + " "
+	}
+	m.printf("## %s%s → %s: %s\n\n", what, code(from, 200), code(to, 200), literal(deltaText(m.Diff), 100))
 }
 
 // rows writes as many lines of a list as fit, and counts the others.

@@ -224,10 +224,10 @@ func sizeDelta(b *BinaryDiff) string {
 // functionWords says what became of functions in short: "812 same, 40 changed,
 // 3 new".
 func functionWords(f FunctionDiff, s DiffStatus) string {
-	if s != DiffChanged {
+	if s != DiffChanged && f.From+f.To > 0 {
 		return fmt.Sprint(max(f.From, f.To))
 	}
-	if f.Paired+f.Added+f.Removed == 0 {
+	if s != DiffChanged || f.Paired+f.Added+f.Removed == 0 {
 		return ""
 	}
 	var out []string
@@ -305,6 +305,10 @@ type detailLine struct{ label, sign, text string }
 func detailed(list []BinaryDiff) []*detailGroup {
 	var out []*detailGroup
 	index := map[string]*detailGroup{}
+	entries := map[string]int{} // of a fat file several
+	for i := range list {
+		entries[list[i].path()]++
+	}
 	for i := range list {
 		b := &list[i]
 		if b.Status != DiffChanged {
@@ -319,7 +323,11 @@ func detailed(list []BinaryDiff) []*detailGroup {
 			index[key] = &detailGroup{lines: lines}
 			out = append(out, index[key])
 		}
-		index[key].paths = append(index[key].paths, b.path())
+		path := b.path()
+		if entries[path] > 1 {
+			path += " (" + b.Architecture + ")"
+		}
+		index[key].paths = append(index[key].paths, path)
 	}
 	return out
 }
@@ -345,7 +353,9 @@ func detailLines(b *BinaryDiff) []detailLine {
 	both("exports", b.Exports.Added, b.Exports.Removed)
 	both("libraries", b.Libraries.Added, b.Libraries.Removed)
 	both("texts", textValues(b.Strings.Added), textValues(b.Strings.Removed))
-	both("functions", functionTexts(b.Functions), nil)
+	if list := functionTexts(b.Functions); len(list) > 0 {
+		out = append(out, detailLine{"functions", plus, strings.Join(list, "; ")})
+	}
 	if s := b.Signature; s != nil {
 		out = append(out, detailLine{"signature", "  ", name(s.From, 200) + " → " + name(s.To, 200)})
 	}
@@ -477,7 +487,7 @@ func (t *diffTable) notes() {
 
 // counts is the last line.
 func (t *diffTable) counts() {
-	parts := []string{fmt.Sprintf("%d behaviours added, %d removed", len(t.AddedBehaviors), len(t.RemovedBehaviors))}
+	parts := []string{fmt.Sprintf("%s added, %d removed", number(len(t.AddedBehaviors), "behaviour", "behaviours"), len(t.RemovedBehaviors))}
 	if s := counted(t.Findings.Added); s != "" {
 		parts = append(parts, "new findings: "+s)
 	} else {

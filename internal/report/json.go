@@ -118,6 +118,13 @@ func escapeInvisible(text []byte) []byte {
 	}
 	out := make([]byte, 0, len(text))
 	for len(text) > 0 {
+		plain := 0
+		for plain < len(text) && text[plain] < 0x7f {
+			plain++
+		}
+		if out, text = append(out, text[:plain]...), text[plain:]; len(text) == 0 {
+			break
+		}
 		r, size := utf8.DecodeRune(text)
 		switch {
 		case r >= utf8.RuneSelf && invisible(r) && r <= 0xffff, r == 0x7f:

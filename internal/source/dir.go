@@ -72,7 +72,7 @@ func openDir(req Request, name string) (*Opened, error) {
 		return nil, pathFault(req.Target.Name, err)
 	}
 	o := newOpened(req, nil)
-	if err := o.Workspace.MountDir(workspace.Part{}, root, gitStorage); err != nil {
+	if err := o.Workspace.MountDir(workspace.Part{}, root, GitStorage); err != nil {
 		root.Close()
 		o.Close()
 		return nil, err
@@ -81,9 +81,9 @@ func openDir(req Request, name string) (*Opened, error) {
 	return o, nil
 }
 
-// gitStorage names the folders in which git packs what the work tree shows
+// GitStorage names the folders in which git packs what the work tree shows
 // already; history is another scanner's matter.
-func gitStorage(dir string) bool {
+func GitStorage(dir string) bool {
 	parent, base := path.Split(dir)
 	return path.Base(parent) == ".git" && (base == "objects" || base == "lfs" || base == "modules")
 }

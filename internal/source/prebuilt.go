@@ -337,7 +337,7 @@ func (o *Opened) mountAsset(dir string, names map[string]bool, w wantedAsset, a 
 	}
 	names[name] = true
 	part := workspace.Part{Prefix: dir, Origin: string(inventory.FromDownload), Label: o.Target.PURL()}
-	if err := o.Workspace.MountFile(part, name, a.content, a.content.size, nil); err != nil {
+	if err := o.Workspace.MountFile(part, name, a.content.ReaderAt, a.content.size, nil); err != nil {
 		o.note("", "not looked at: %s: %v", a.url, err)
 	} else {
 		f.Path = path.Join(dir, name)

@@ -324,7 +324,7 @@ func fetchFiles(ctx context.Context, o *Opened, settings pipSettings, chosen []d
 		} else {
 			o.inform(d.name, "not verified: the index gives no hash for it")
 		}
-		if err := o.Workspace.MountFile(workspace.Part{Label: part.PURL, Origin: inventory.WholeFile}, d.name, b, b.size, nil); err != nil {
+		if err := o.Workspace.MountFile(workspace.Part{Label: part.PURL, Origin: inventory.WholeFile}, d.name, b.ReaderAt, b.size, nil); err != nil {
 			o.note(d.name, "not looked at: %v", err)
 			return true
 		}

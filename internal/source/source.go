@@ -136,7 +136,7 @@ func (o *Opened) inform(path, format string, args ...any) {
 // first strip folders of their names.
 func (o *Opened) mountArchive(part inventory.Part, b *blob, strip int) error {
 	at := workspace.Part{Prefix: part.Path, Label: part.PURL}
-	return o.Workspace.MountArchive(at, part.Filename, b, b.size, nil, strip)
+	return o.Workspace.MountArchive(at, part.Filename, b.ReaderAt, b.size, nil, strip)
 }
 
 // checkReadable refuses an archive of which nothing at all could be read.

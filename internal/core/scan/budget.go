@@ -12,6 +12,7 @@ type Options struct {
 	Workers int           // files looked at at once; one a processor
 	Event   func(Event)   // called from one goroutine at a time; may be nil
 	Limits  Limits        // what the scan may use
+	Cache   Cache         // what earlier scans found out; nil for none
 	Only    []string      // names of the scanners that may run; none means all
 	Grace   time.Duration // how long a scanner may go on after its time is up before it is left behind
 }

@@ -26,7 +26,10 @@ import (
 // fit together.
 func Run(ctx context.Context, scanners []*Scanner, ws *workspace.Workspace, given []Known, opt Options) (*Result, error) {
 	opt = opt.withDefaults()
-	r := &run{opt: opt, memory: newPool(opt.Limits.Memory), res: Result{facts: map[Fact][]known{}}}
+	r := &run{opt: opt, memory: newPool(opt.Limits.Memory), recipes: map[*Scanner]*recipe{}}
+	for _, s := range scanners {
+		r.recipes[s] = new(recipe)
+	}
 	if ws != nil {
 		r.fs = ws.FS()
 	}
@@ -50,9 +53,7 @@ func Run(ctx context.Context, scanners []*Scanner, ws *workspace.Workspace, give
 			r.note(finding.Note{Path: n.Path, Text: n.Text})
 		}
 	}
-	finding.Arrange(r.res.Findings)
-	r.res.Notes = finding.ArrangeNotes(r.res.Notes)
-	slices.Sort(r.res.Ran)
+	r.res.arrange()
 	return &r.res, nil
 }
 
@@ -64,6 +65,9 @@ type run struct {
 	fs     fs.FS
 	memory *pool
 
+	recipes map[*Scanner]*recipe
+	memo    memo
+
 	mu       sync.Mutex
 	res      Result
 	embedded []embedding // found in the walk at hand, not shown yet
@@ -74,7 +78,7 @@ func (r *run) plan(scanners []*Scanner, files bool, given []Known) ([][]*Scanner
 	var facts []Fact
 	for _, k := range given {
 		facts = append(facts, k.fact)
-		r.res.facts[k.fact] = append(r.res.facts[k.fact], k.values...)
+		r.res.addFact(k.fact, k.values...)
 	}
 	chosen, err := Choose(scanners, r.opt.Only)
 	if err != nil {
@@ -110,12 +114,15 @@ func Choose(scanners []*Scanner, names []string) ([]*Scanner, error) {
 // then what each does with the whole.
 func (r *run) stage(ctx context.Context, stage []*Scanner, ws *workspace.Workspace) {
 	var walkers []*Scanner
+	var names []string
 	for _, s := range stage {
-		r.res.Ran = append(r.res.Ran, s.Name)
+		names = append(names, s.Name)
 		if s.File != nil {
 			walkers = append(walkers, s)
 		}
 	}
+	r.res.Ran = append(r.res.Ran, names...)
+	r.event(Event{Stage: names})
 	if len(walkers) > 0 {
 		r.walk(ctx, walkers, ws)
 	}
@@ -123,7 +130,7 @@ func (r *run) stage(ctx context.Context, stage []*Scanner, ws *workspace.Workspa
 	for _, s := range stage {
 		if s.Run != nil {
 			wg.Go(func() {
-				r.task(ctx, s, "", r.opt.Limits.Time, func(ctx context.Context, p *Pass) error { return s.Run(ctx, p) })
+				r.task(ctx, s, &task{}, r.opt.Limits.Time, func(ctx context.Context, p *Pass) error { return s.Run(ctx, p) })
 			})
 		}
 	}
@@ -168,7 +175,7 @@ func (r *run) show(ctx context.Context, walkers []*Scanner, source func(fn func(
 		})
 	}
 	err := source(func(e workspace.Entry) error {
-		f := &File{Entry: e, limit: r.opt.Limits.FileSize, memory: r.memory, ctx: ctx}
+		f := newFile(ctx, e, r.opt.Limits.FileSize, r.memory)
 		select {
 		case files <- f:
 			return nil
@@ -227,11 +234,15 @@ func (r *run) file(ctx context.Context, walkers []*Scanner, f *File) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.task(ctx, s, f.Path, r.opt.Limits.FileTime, func(ctx context.Context, p *Pass) error {
+		f.use()
+		r.task(ctx, s, &task{path: f.Path, file: f.content}, r.opt.Limits.fileTime(f.Size), func(ctx context.Context, p *Pass) error {
 			if !s.Wants(f) {
 				return nil
 			}
 			wanted.Store(true)
+			if s.Pure != nil {
+				return r.pure(ctx, p, f)
+			}
 			return s.File(ctx, p, f)
 		})
 	}
@@ -295,8 +306,10 @@ type factValue struct {
 // closed keeps such a call from filling memory that nobody reads.
 type task struct {
 	path string
+	file *content // of the file that is looked at; nil after the walk
 
 	mu     sync.Mutex
+	at     *File // where it lies, if the scanner is not told
 	closed bool
 	out    output
 }
@@ -312,13 +325,16 @@ func (t *task) add(f func(*output)) {
 // task calls a scanner and keeps its failure from being everyone's. A call
 // that does not heed the end of its time is left behind, with what it reported
 // so far.
-func (r *run) task(ctx context.Context, s *Scanner, path string, limit time.Duration, f func(context.Context, *Pass) error) {
+func (r *run) task(ctx context.Context, s *Scanner, t *task, limit time.Duration, f func(context.Context, *Pass) error) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errTime)
 	defer cancel()
-	t := &task{path: path}
 	pass := &Pass{Scanner: s, FS: r.fs, run: r, task: t}
 	done := make(chan error, 1)
-	go func() { done <- guard(func() error { return f(limited, pass) }) }()
+	go func() {
+		err := t.guard(func() error { return f(limited, pass) })
+		t.end()
+		done <- err
+	}()
 	var err error
 	select {
 	case err = <-done:
@@ -333,32 +349,55 @@ func (r *run) task(ctx context.Context, s *Scanner, path string, limit time.Dura
 		err = fmt.Errorf("not looked at to the end: %v were not enough", limit)
 	}
 	if err != nil && ctx.Err() == nil {
-		pass.Note(path, "%v", err)
+		pass.Note(t.path, "%v", err)
 	}
-	r.commit(t)
+	r.commit(s, t)
 }
 
-// guard turns a panic into an error that names it.
-func guard(f func() error) (err error) {
+// guard turns a panic into an error that names it. To touch bytes of a file
+// that is shorter by now, or that the disk does not give, is a panic as well.
+func (t *task) guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if v := recover(); v != nil {
+			if t.faulted(v) {
+				err = errFault
+				return
+			}
 			err = fmt.Errorf("not looked at to the end: the scanner failed: %v at %s", v, place(debug.Stack()))
 		}
 	}()
 	return f()
 }
 
-func (r *run) commit(t *task) {
+// faulted reports whether a panic came from the bytes of a file.
+func (t *task) faulted(recovered any) bool {
+	return t.file != nil && t.file.faulted(recovered)
+}
+
+// end lets go of the bytes that the call has used.
+func (t *task) end() {
+	if t.file != nil {
+		t.file.leave()
+	}
+}
+
+var errFault = errors.New("not looked at to the end: the file was cut off meanwhile, or cannot be read")
+
+func (r *run) commit(s *Scanner, t *task) {
 	t.mu.Lock()
 	t.closed = true
-	out := t.out
+	out, at := t.out, t.at
 	t.mu.Unlock()
+	if at != nil {
+		out.place(s, at)
+	}
 	r.mu.Lock()
 	r.res.Findings = append(r.res.Findings, out.findings...)
 	r.res.Notes = append(r.res.Notes, out.notes...)
 	r.embedded = append(r.embedded, out.embedded...)
 	for _, v := range out.facts {
-		r.res.facts[v.fact] = append(r.res.facts[v.fact], v.value)
+		r.res.addFact(v.fact, v.value)
 	}
 	r.mu.Unlock()
 	slices.SortStableFunc(out.findings, func(a, b finding.Finding) int { return cmp.Compare(b.Severity, a.Severity) })
@@ -367,5 +406,8 @@ func (r *run) commit(t *task) {
 	}
 	for i := range out.notes {
 		r.event(Event{Note: &out.notes[i]})
+	}
+	for _, v := range out.facts {
+		r.event(Event{Value: &Value{v.fact, v.value.path, v.value.scanner, v.value.value}})
 	}
 }

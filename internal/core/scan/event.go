@@ -5,11 +5,14 @@ import (
 )
 
 // An Event tells a watcher how a scan goes on. Exactly one field is set. The
-// result is complete without its events: they are for people who wait.
+// result is complete without its events: they are for people who wait, and for
+// a [Collector], which makes a result of them.
 type Event struct {
 	Progress *Progress        `json:"progress,omitempty"`
 	Finding  *finding.Finding `json:"finding,omitempty"` // without its fingerprint, which needs all findings
 	Note     *finding.Note    `json:"note,omitempty"`
+	Stage    []string         `json:"stage,omitempty"` // names of the scanners that begin
+	Value    *Value           `json:"-"`               // a fact that became known
 }
 
 // A Phase is what a scan is doing.

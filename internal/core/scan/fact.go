@@ -3,13 +3,17 @@ package scan
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
 // A Fact is a kind of thing that can become known about a target: its
 // packages, its native binaries, its endpoint. Sources give the first facts;
 // scanners turn facts into more facts and into findings.
-type Fact interface{ name() string }
+type Fact interface {
+	name() string
+	values() reflect.Type
+}
 
 // A FactOf is a Fact whose values have type T. Many scanners may give it.
 type FactOf[T any] struct{ text string }
@@ -17,7 +21,8 @@ type FactOf[T any] struct{ text string }
 // NewFact declares a fact. Call it once, for a package-level variable.
 func NewFact[T any](name string) *FactOf[T] { return &FactOf[T]{name} }
 
-func (f *FactOf[T]) name() string { return f.text }
+func (f *FactOf[T]) name() string         { return f.text }
+func (f *FactOf[T]) values() reflect.Type { return reflect.TypeFor[T]() }
 
 // known is one value of a fact, with what puts it in order.
 type known struct {

@@ -42,6 +42,10 @@ type Scanner struct {
 	Wants func(f *File) bool
 	File  func(ctx context.Context, p *Pass, f *File) error
 
+	// Pure is set if what File reports can be kept for files with the same
+	// bytes; nil if it cannot.
+	Pure *Pure
+
 	// Run is called once, after the walk.
 	Run func(ctx context.Context, p *Pass) error
 }
@@ -96,6 +100,9 @@ func Complete(s *Scanner, r *rule.Rule, f finding.Finding) finding.Finding {
 // of this stage once they have seen the files around it, and to those of later
 // stages. What was found in it is shown in turn.
 func (p *Pass) Embed(f *File, in workspace.Embedded) {
+	if p.Scanner.Pure != nil {
+		panic(fmt.Sprintf("scan: %s is pure and cannot embed", p.Scanner))
+	}
 	p.task.add(func(out *output) { out.embedded = append(out.embedded, embedding{f.Entry, p.Scanner.Name, in}) })
 }
 

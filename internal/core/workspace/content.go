@@ -20,7 +20,9 @@ type content interface {
 type handle struct {
 	io.ReaderAt
 	size    int64
-	mem     []byte // all of it if it lies in memory, else nil
+	mem     []byte   // all of it if it lies in memory, else nil
+	host    *os.File // the file of the host that holds all of it, from hostOff on; nil if none does
+	hostOff int64
 	problem string // what was found wrong with it, for a note
 	free    func() // nil if there is nothing to give back
 }
@@ -72,7 +74,9 @@ type given struct {
 }
 
 func (g given) open(context.Context) (handle, error) {
-	return handle{ReaderAt: g.r, size: g.size}, nil
+	h := handle{ReaderAt: g.r, size: g.size}
+	h.host, _ = g.r.(*os.File)
+	return h, nil
 }
 
 // hostFile is a file of a host folder.
@@ -94,7 +98,7 @@ func (h hostFile) open(context.Context) (handle, error) {
 		f.Close()
 		return handle{}, err
 	}
-	return handle{ReaderAt: f, size: info.Size(), free: func() { f.Close() }}, nil
+	return handle{ReaderAt: f, size: info.Size(), host: f, free: func() { f.Close() }}, nil
 }
 
 // openRegular opens a file that was a regular one when the folder was listed.
@@ -116,7 +120,7 @@ func (s section) open(ctx context.Context) (handle, error) {
 	}
 	off := min(s.off, h.size)
 	n := min(s.n, h.size-off)
-	cut := handle{size: n, free: h.free}
+	cut := handle{size: n, free: h.free, host: h.host, hostOff: h.hostOff + off}
 	if h.mem != nil {
 		cut.mem = h.mem[off : off+n : off+n]
 		cut.ReaderAt = bytes.NewReader(cut.mem)

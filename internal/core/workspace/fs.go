@@ -115,8 +115,7 @@ func (t tree) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := f.Bytes()
-	return slices.Clone(data), err // the caller may change it
+	return f.copy()
 }
 
 // ReadDir implements fs.ReadDirFS.

@@ -283,7 +283,7 @@ func (e spoolError) Unwrap() error { return e.err }
 // handle returns s as readable bytes; the reference goes with it.
 func (s *spool) handle() handle {
 	if s.file != nil {
-		return handle{ReaderAt: s.file, size: s.size, free: func() { s.pool.release(s) }}
+		return handle{ReaderAt: s.file, size: s.size, host: s.file, free: func() { s.pool.release(s) }}
 	}
 	return handle{ReaderAt: bytes.NewReader(s.mem), size: s.size, mem: s.mem, free: func() { s.pool.release(s) }}
 }

@@ -45,11 +45,13 @@ type Part struct {
 type Workspace struct {
 	budget budget
 	spools *spools
+	maps   mappings
 	notes  notes
 	closed atomic.Bool
 
 	mu      sync.Mutex
 	mounts  []folder // each as it appears from the root
+	parts   []Mount  // what made each
 	root    folder   // of all mounts; nil if there is a new one
 	closers []io.Closer
 }
@@ -70,7 +72,7 @@ func (w *Workspace) MountDir(part Part, root *os.Root, skip func(dir string) boo
 	if err != nil {
 		return err
 	}
-	return w.mount(p, &hostDir{part: p, root: root, rel: ".", skip: skip}, root)
+	return w.mount(Mount{Part: *p, Kind: FolderMount, Root: root, Skip: skip}, &hostDir{part: p, root: root, rel: ".", skip: skip}, root)
 }
 
 // MountFile shows one file, which may be an archive, under that name at
@@ -85,7 +87,8 @@ func (w *Workspace) MountFile(part Part, name string, r io.ReaderAt, size int64,
 		return fault.New(fault.Invalid, "%q is not the name of a file", name)
 	}
 	f := &file{part: p, size: size, mode: 0o644, content: given{r, size}}
-	return w.mount(p, &builtDir{nodes: []node{{name: parts[0], file: f}}}, closer)
+	m := Mount{Part: *p, Kind: FileMount, Name: name, Content: r, Size: size}
+	return w.mount(m, &builtDir{nodes: []node{{name: parts[0], file: f}}}, closer)
 }
 
 // MountArchive shows the members of an archive at part.Prefix, each without the
@@ -107,7 +110,8 @@ func (w *Workspace) MountArchive(part Part, name string, r io.ReaderAt, size int
 		return fault.New(fault.Corrupt, "%s is not an archive that can be read", name)
 	}
 	f := &file{part: p, size: size, content: src}
-	return w.mount(p, &archive{file: f, kind: kind, label: name, strip: max(strip, 0)}, closer)
+	m := Mount{Part: *p, Kind: ArchiveMount, Name: name, Content: r, Size: size, Strip: strip}
+	return w.mount(m, &archive{file: f, kind: kind, label: name, strip: max(strip, 0)}, closer)
 }
 
 // identifyWhole tells the kind of a file that should be an archive.
@@ -140,13 +144,13 @@ func (w *Workspace) part(p Part) (*Part, error) {
 }
 
 // mount adds a part. What is being walked already does not see it.
-func (w *Workspace) mount(p *Part, f folder, closer io.Closer) error {
+func (w *Workspace) mount(m Mount, f folder, closer io.Closer) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed.Load() {
 		return fs.ErrClosed
 	}
-	w.mounts = append(w.mounts, under(p.Prefix, f))
+	w.mounts, w.parts = append(w.mounts, under(m.Part.Prefix, f)), append(w.parts, m)
 	w.root = nil
 	if closer != nil {
 		w.closers = append(w.closers, closer)

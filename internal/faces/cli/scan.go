@@ -26,7 +26,7 @@ type scanFlags struct {
 	platform, data           string
 	rules                    []string
 	offline, quiet, explain  bool
-	prebuilt                 bool
+	prebuilt, noCache        bool
 }
 
 func newScan(s Streams) *cobra.Command {
@@ -67,6 +67,7 @@ Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`
 	flags.BoolVar(&f.prebuilt, "fetch-prebuilt", false, "also fetch what the installation of an npm package would download, over https from GitHub's releases and the package's registry, and look at it")
 	flags.StringSliceVar(&f.hosts, "fetch-host", nil, "a further `host` that --fetch-prebuilt may ask")
 	flags.BoolVar(&f.offline, "offline", false, "use no network: only files and what earlier scans fetched")
+	flags.BoolVar(&f.noCache, "no-cache", false, "look at every binary anew, also at those that an earlier scan has looked at")
 	flags.StringVar(&f.now, "now", "", "the `time` of the report, as 2026-01-02T15:04:05Z, so that equal input gives equal bytes")
 	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
 	flags.BoolVar(&f.explain, "explain", false, "show the terms that add up to each risk score (table)")
@@ -139,7 +140,7 @@ func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
 
 // read turns flags into a request, and refuses what they cannot mean.
 func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format, failOn finding.Severity, err error) {
-	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline, FetchPrebuilt: f.prebuilt, FetchHosts: f.hosts}
+	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline, NoCache: f.noCache, FetchPrebuilt: f.prebuilt, FetchHosts: f.hosts}
 	if req.Target, err = target.Parse(name); err != nil {
 		return req, format, failOn, usageError{err}
 	}

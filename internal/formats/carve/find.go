@@ -443,8 +443,20 @@ func (s *search) candidate(r region, off int) int {
 // weak looks for streams that only two bytes mark, where compressed data is.
 func (s *search) weak(r region, from int) {
 	b := s.data[r.off:r.end]
+	next := [2]int{-1, -1} // where each of the bytes that they begin with stands next
 	for at := from; at+16 < len(b) && s.work >= 0; at++ {
-		if c := b[at:]; c[0] != 0x78 && c[0] != 0x5d || !isZlib(c) && !isLZMA(c) {
+		for i, first := range [2]byte{0x78, 0x5d} {
+			if next[i] < at {
+				next[i] = len(b)
+				if n := bytes.IndexByte(b[at:], first); n >= 0 {
+					next[i] = at + n
+				}
+			}
+		}
+		if at = min(next[0], next[1]); at+16 >= len(b) {
+			break
+		}
+		if c := b[at:]; !isZlib(c) && !isLZMA(c) {
 			continue
 		}
 		if n := s.candidate(r, at); n > 0 {

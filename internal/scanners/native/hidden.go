@@ -90,7 +90,7 @@ func (s *subject) unhide() {
 				s.hits[l] = append(s.hits[l], d.hit)
 			}
 		}
-		if secrets[d.word].imported && d.alone {
+		if secrets[d.word].imported && d.alone && d.encoded {
 			name := s.set.secretWords[d.word]
 			one := names[name]
 			if one == nil {

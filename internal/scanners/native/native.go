@@ -46,6 +46,16 @@ var Scanner = &scan.Scanner{
 		}
 		return set.file(ctx, p, f)
 	},
+	Pure: &scan.Pure{Place: placeBinary},
+}
+
+// placeBinary says of a binary where it was found.
+func placeBinary(value any, f *scan.File) {
+	b := value.(*inventory.Binary)
+	b.Path, b.Part, b.Origin = f.Path, f.Part.Label, inventory.OriginOf(f.Part.Origin)
+	if f.Embedded {
+		b.Origin = inventory.FromEmbedded
+	}
 }
 
 var builtin = sync.OnceValues(func() (*ruleset, error) { return compile(rules.Area("native"), rules.Runtimes()) })
@@ -73,6 +83,7 @@ type marking struct{}
 // also keeps what it takes to find the functions of a binary in another version.
 func Marking(s *scan.Scanner) *scan.Scanner {
 	out := *s
+	out.Pure = &scan.Pure{Variant: "marks", Place: placeBinary}
 	out.File = func(ctx context.Context, p *scan.Pass, f *scan.File) error {
 		return s.File(context.WithValue(ctx, marking{}, true), p, f)
 	}
@@ -203,16 +214,13 @@ func place(b *inventory.Binary, ev []finding.Evidence) finding.Location {
 // tens of thousands.
 const maxDemangled = 500
 
-// describe turns what the parsers read into what reports show.
+// describe turns what the parsers read into what reports show, less where the
+// file lies.
 func describe(f *scan.File, b *native.Binary) *inventory.Binary {
-	sum := sha256.Sum256(b.Data)
 	out := &inventory.Binary{
-		Path:      f.Path,
 		Offset:    b.Offset,
 		Size:      int64(len(b.Data)),
-		SHA256:    hex.EncodeToString(sum[:]),
-		Origin:    inventory.OriginOf(f.Part.Origin),
-		Part:      f.Part.Label,
+		SHA256:    hash(f, b),
 		Format:    string(b.Format),
 		Arch:      string(b.Arch),
 		OS:        b.OS,
@@ -229,9 +237,6 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 		Toolchain: b.Toolchain,
 		BuildID:   b.BuildID,
 	}
-	if f.Embedded {
-		out.Origin = inventory.FromEmbedded
-	}
 	for i, s := range b.Sections {
 		if s.FileSize > 0 {
 			out.Sections = append(out.Sections, inventory.Section{Name: s.Name, Size: s.FileSize, Access: s.Access.String(), Entropy: b.Entropy(i)})
@@ -243,6 +248,17 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 	out.Modules = modules(b)
 	out.Demangled = readable(slices.Concat(out.Imports, out.Exports))
 	return out
+}
+
+// hash returns the SHA-256 of a binary, which of a whole file is known.
+func hash(f *scan.File, b *native.Binary) string {
+	if data, err := f.Data(); err == nil && len(data) == len(b.Data) {
+		if sum, err := f.SHA256(); err == nil {
+			return sum
+		}
+	}
+	sum := sha256.Sum256(b.Data)
+	return hex.EncodeToString(sum[:])
 }
 
 // modules returns the Go modules and Rust crates that a binary names. Crates of

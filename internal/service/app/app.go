@@ -24,6 +24,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/rules"
 	"github.com/loupe-sec/loupe/internal/scanners/all"
 	"github.com/loupe-sec/loupe/internal/scanners/native"
+	"github.com/loupe-sec/loupe/internal/service/sandbox"
 	"github.com/loupe-sec/loupe/internal/source"
 )
 
@@ -47,6 +48,7 @@ type ScanRequest struct {
 	Platform string   // of a package's builds: all, host, none or names; empty for the default
 	Scanners []string // names; empty means all
 	Offline  bool
+	NoCache  bool     // look at everything anew, whatever earlier scans found out
 	Rules    *RuleSet // of LoadRules; nil means the built-in ones
 
 	// FetchPrebuilt fetches what the installation of an npm package would
@@ -54,6 +56,11 @@ type ScanRequest struct {
 	// FetchHosts.
 	FetchPrebuilt bool
 	FetchHosts    []string
+
+	// Sandbox says whether and in what bounds the scanners run in a process of
+	// their own, which has given up what it does not need. The zero value means
+	// in this one.
+	Sandbox sandbox.Options
 
 	Now    time.Time // for the report; zero means the clock
 	Limits scan.Limits
@@ -63,15 +70,16 @@ type ScanRequest struct {
 }
 
 // Scan gets a target, runs the scanners over it, and puts what was found into
-// a report. Its errors are faults that a user can read.
+// a report. Its errors are faults that a user can read. A report that comes with
+// an error says why nothing of the target could be looked at.
 func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error) {
-	if err := CheckScan(req); err != nil {
+	if err := cmp.Or(CheckScan(req), sandbox.Check(req.Sandbox.Mode)); err != nil {
 		return nil, err
 	}
 	clock := func() time.Time { return cmp.Or(req.Now, time.Now()).UTC().Truncate(time.Millisecond) }
 	set := req.rules()
 	out := &report.Report{StartedAt: clock(), Tool: a.tool(set), AIModel: enrich.Model}
-	if slices.Contains(set.scanners, native.Scanner) {
+	if !req.sandboxed() && slices.Contains(set.scanners, native.Scanner) {
 		go native.Prepare()
 	}
 	opened, err := a.open(ctx, req)
@@ -79,22 +87,9 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 		return nil, err
 	}
 	defer opened.Close()
-	var known []scan.Known
-	if opened.Release != nil {
-		known = append(known, inventory.Releases.Given(opened.Release))
-	}
-	if len(opened.Fetched) > 0 {
-		known = append(known, inventory.Fetches.Given(opened.Fetched...))
-	}
-	scanners := set.scanners
-	if req.marks {
-		scanners = marked(scanners)
-	}
-	res, err := scan.Run(ctx, scanners, opened.Workspace, known, scan.Options{
-		Event: req.Event, Limits: req.Limits, Only: req.Scanners,
-	})
-	if err != nil {
-		return nil, err
+	res, failed := a.inspect(ctx, req, opened)
+	if res == nil {
+		return nil, failed
 	}
 	out.Target, out.Release = opened.Target, opened.Release
 	out.Binaries = inventory.Binaries.Of(res)
@@ -108,7 +103,7 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	out.Components = components(opened.Release, out.Binaries)
 	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
 	out.CompletedAt = clock()
-	return out, nil
+	return out, failed
 }
 
 // purposes returns what the packages of a target say of themselves.

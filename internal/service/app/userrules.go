@@ -28,6 +28,27 @@ type RuleSet struct {
 
 	scanners []*scan.Scanner
 	own      int // rules of the user's that are used
+	texts    ruleTexts
+}
+
+// ruleTexts are a user's rules as they were read, from which the set can be
+// made again elsewhere.
+type ruleTexts struct {
+	Rules [][]byte // .rule files
+	YARA  []yara.Source
+}
+
+// load makes the set.
+func (t ruleTexts) load() (*RuleSet, error) {
+	var own []*rule.Rule
+	for _, text := range t.Rules {
+		r, err := rule.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, r)
+	}
+	return newRuleSet(own, t.YARA)
 }
 
 // builtin is the rules without a user's.
@@ -56,22 +77,32 @@ func (s *RuleSet) notes() (out []finding.Note) {
 // error, and so is a place without any; a rule that cannot be used is refused
 // alone. A rule with the ID of a built-in one replaces it.
 func (a *App) LoadRules(places []string) (*RuleSet, error) {
-	set := builtin()
 	if len(places) == 0 {
-		return set, nil
+		return builtin(), nil
 	}
 	own, sources, err := readRules(places)
 	if err != nil {
 		return nil, err
+	}
+	set, err := newRuleSet(own, sources)
+	if err == nil && set.own == 0 {
+		return nil, fault.New(fault.Invalid, "no rule of %s can be used: %s", strings.Join(places, ", "), strings.Join(set.Refused, "; "))
+	}
+	return set, err
+}
+
+// newRuleSet adds a user's rules to the built-in ones.
+func newRuleSet(own []*rule.Rule, sources []yara.Source) (*RuleSet, error) {
+	set := builtin()
+	set.texts.YARA = sources
+	for _, r := range own {
+		set.texts.Rules = append(set.texts.Rules, r.Source)
 	}
 	if len(own) > 0 {
 		set.addNative(own)
 	}
 	if err := set.addYARA(sources); err != nil {
 		return nil, err
-	}
-	if set.own == 0 {
-		return nil, fault.New(fault.Invalid, "no rule of %s can be used: %s", strings.Join(places, ", "), strings.Join(set.Refused, "; "))
 	}
 	slices.SortFunc(set.Rules, func(a, b *rule.Rule) int { return strings.Compare(a.ID, b.ID) })
 	return set, nil

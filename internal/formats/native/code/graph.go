@@ -154,13 +154,12 @@ func (c *Code) sortData() []Ref {
 		}
 	}
 	list := targets.sorted()
-	at := func(i int) uint64 { return list[i] }
-	x := newIndex(len(list), at)
+	x := newIndex(list)
 	return group(c.Refs, len(list), func(r *Ref) int {
 		if r.Kind != Data || r.Import >= 0 {
 			return -1
 		}
-		i, _ := x.search(r.Target, at)
+		i, _ := x.search(r.Target)
 		return i
 	}).refs
 }
@@ -187,14 +186,21 @@ func (c *Code) start(addr uint64) (int, bool) {
 		i := sort.Search(len(c.Functions), func(i int) bool { return c.Functions[i].Addr >= addr })
 		return i, i < len(c.Functions) && c.Functions[i].Addr == addr
 	}
-	return c.index.search(addr, c.functionAt)
+	return c.index.search(addr)
 }
-
-func (c *Code) functionAt(i int) uint64 { return c.Functions[i].Addr }
 
 // indexFunctions makes the index that start uses.
 func (c *Code) indexFunctions() {
-	c.index, c.indexed = newIndex(len(c.Functions), c.functionAt), len(c.Functions)
+	c.index, c.indexed = newIndex(starts(c.Functions)), len(c.Functions)
+}
+
+// starts returns the addresses of functions.
+func starts(list []image.Function) []uint64 {
+	out := make([]uint64, len(list))
+	for i := range list {
+		out[i] = list[i].Addr
+	}
+	return out
 }
 
 // span returns the addresses that function fn takes up: lo up to before hi.

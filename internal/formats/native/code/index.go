@@ -3,7 +3,6 @@ package code
 import (
 	"math/bits"
 	"slices"
-	"sort"
 )
 
 // An index finds an address in a sorted list without going through all of it:
@@ -12,20 +11,22 @@ type index struct {
 	lo    uint64
 	shift uint
 	first []int32 // by block: of the list, the first that is not before it
+	list  []uint64
 }
 
-// newIndex indexes n addresses, which ascend.
-func newIndex(n int, at func(int) uint64) index {
+// newIndex indexes addresses, which ascend.
+func newIndex(list []uint64) index {
+	n := len(list)
 	if n == 0 {
 		return index{}
 	}
-	x := index{lo: at(0)}
-	for span := at(n-1) - x.lo; span>>x.shift > 2*uint64(n); x.shift++ {
+	x := index{lo: list[0], list: list}
+	for span := list[n-1] - x.lo; span>>x.shift > 2*uint64(n); x.shift++ {
 	}
-	x.first = make([]int32, (at(n-1)-x.lo)>>x.shift+2)
+	x.first = make([]int32, (list[n-1]-x.lo)>>x.shift+2)
 	b := 0
-	for i := range n {
-		for ; b <= int((at(i)-x.lo)>>x.shift); b++ {
+	for i, addr := range list {
+		for ; b <= int((addr-x.lo)>>x.shift); b++ {
 			x.first[b] = int32(i)
 		}
 	}
@@ -81,8 +82,14 @@ func (s *addressSet) sorted() []uint64 {
 
 // search returns the first of the list that is addr or more, and whether it is
 // addr.
-func (x *index) search(addr uint64, at func(int) uint64) (int, bool) {
+func (x *index) search(addr uint64) (int, bool) {
 	from, to := x.near(addr)
-	i := from + sort.Search(to-from, func(i int) bool { return at(from+i) >= addr })
-	return i, i < to && at(i) == addr
+	for end := to; from < end; {
+		if mid := int(uint(from+end) >> 1); x.list[mid] < addr {
+			from = mid + 1
+		} else {
+			end = mid
+		}
+	}
+	return from, from < to && x.list[from] == addr
 }

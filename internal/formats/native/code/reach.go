@@ -113,7 +113,13 @@ func (c *Code) findRoots() []Root {
 		out = append(out, Root{Initial, "", addr})
 	}
 	slices.SortStableFunc(out, func(a, b Root) int {
-		return cmp.Or(cmp.Compare(rootOrder[a.Kind], rootOrder[b.Kind]), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Name, b.Name))
+		if a.Kind != b.Kind {
+			return cmp.Compare(rootOrder[a.Kind], rootOrder[b.Kind])
+		}
+		if a.Addr != b.Addr {
+			return cmp.Compare(a.Addr, b.Addr)
+		}
+		return strings.Compare(a.Name, b.Name)
 	})
 	return slices.Compact(out)
 }
@@ -124,7 +130,7 @@ func (c *Code) findRoots() []Root {
 func (c *Code) makeReach() {
 	c.reach.once.Do(func() {
 		w := walk{c: c, blocks: c.blocks()}
-		w.index = newIndex(len(w.blocks), w.block)
+		w.index = newIndex(w.blocks)
 		none := step{root: -1}
 		w.funcs = slices.Repeat([]step{none}, len(c.Functions))
 		w.data = slices.Repeat([]step{none}, len(w.blocks))
@@ -182,15 +188,13 @@ type walk struct {
 	queue  []int32 // functions as they are, blocks as ^index
 }
 
-func (w *walk) block(i int) uint64 { return w.blocks[i] }
-
 // visit goes to what is at addr, if nobody has been there.
 func (w *walk) visit(addr uint64, from int32) {
 	if fn, ok := w.c.start(addr); ok {
 		w.function(fn, from)
 		return
 	}
-	if i, ok := w.index.search(addr, w.block); ok {
+	if i, ok := w.index.search(addr); ok {
 		if w.data[i].root < 0 {
 			w.data[i] = step{w.root, from}
 			w.queue = append(w.queue, ^int32(i))

@@ -24,7 +24,7 @@ type targets struct {
 func newTargets(m *image.Image, parts []part) *targets {
 	t := &targets{image: m, memory: newMemory(m, parts)}
 	t.marks = newMarks(parts)
-	t.index = newIndex(len(m.Functions.List), func(i int) uint64 { return m.Functions.List[i].Addr })
+	t.index = newIndex(starts(m.Functions.List))
 	for i := range m.Functions.List {
 		t.marks.set(m.Functions.List[i].Addr, markStart)
 	}

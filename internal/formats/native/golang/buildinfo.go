@@ -69,7 +69,7 @@ func findBuildInfo(m *image.Image) (version string, text []byte, found bool) {
 // memory; regions of the file need not be, so that is not asked for.
 func searchBuildInfo(m *image.Image, region []byte) (version string, text []byte, found bool) {
 	for range maxAttempts {
-		n := bytes.Index(region, buildMagic)
+		n := indexBy(region, buildMagic, 2)
 		if n < 0 {
 			return "", nil, false
 		}
@@ -80,6 +80,23 @@ func searchBuildInfo(m *image.Image, region []byte) (version string, text []byte
 		region = region[len(buildMagic):]
 	}
 	return "", nil, false
+}
+
+// indexBy returns where a mark first stands in data, or -1. It looks for the
+// mark from its nth byte on: one that is rarer in code than the first, so that
+// few places have to be looked at.
+func indexBy(data, mark []byte, n int) int {
+	for at := n; at <= len(data); {
+		i := bytes.Index(data[at:], mark[n:])
+		if i < 0 {
+			break
+		}
+		if at += i; bytes.HasPrefix(data[at-n:], mark[:n]) {
+			return at - n
+		}
+		at++
+	}
+	return -1
 }
 
 func decodeBuildInfo(m *image.Image, b []byte) (version string, text []byte, ok bool) {
@@ -155,7 +172,7 @@ func cutMarks(text []byte) ([]byte, bool) {
 func findMarks(m *image.Image) ([]byte, bool) {
 	for region := range dataRegions(m) {
 		for range maxAttempts {
-			n := bytes.Index(region, moduleStart)
+			n := indexBy(region, moduleStart, 4)
 			if n < 0 {
 				break
 			}

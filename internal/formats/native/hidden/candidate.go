@@ -93,19 +93,13 @@ func judgeX86(b []byte) (loop, built bool) {
 	for i := 0; i+8 < len(b); i++ {
 		switch c := b[i]; {
 		case c>>4 == 7 && b[i+1] >= 0x80: // a short branch back
-			back := 256 - int(b[i+1])
-			loop = loop || back <= i+2 && decodesX86(b[i+2-back:i])
+			loop = loop || decodesX86(upTo(b, i, i+2-(256-int(b[i+1]))))
 		case c == 0x0f && b[i+1]>>4 == 8: // a long one
-			if to := int32(binary.LittleEndian.Uint32(b[i+2:])); to < 0 && to > -maxLoop && int(-to) <= i+6 {
-				loop = loop || decodesX86(b[i+6+int(to):i])
-			}
+			loop = loop || decodesX86(upTo(b, i, i+6+int(int32(binary.LittleEndian.Uint32(b[i+2:])))))
 		case c == 0xeb && b[i+1] >= 0x80: // a jump back, as unoptimised loops end
-			back := 256 - int(b[i+1])
-			loop = loop || back <= i+2 && decodesX86(b[i+2-back:i])
+			loop = loop || decodesX86(upTo(b, i, i+2-(256-int(b[i+1]))))
 		case c == 0xe9:
-			if to := int32(binary.LittleEndian.Uint32(b[i+1:])); to < 0 && to > -maxLoop && int(-to) <= i+5 {
-				loop = loop || decodesX86(b[i+5+int(to):i])
-			}
+			loop = loop || decodesX86(upTo(b, i, i+5+int(int32(binary.LittleEndian.Uint32(b[i+1:])))))
 		case c == 0x48 && b[i+1]>>3 == 0x17 && i+10 <= len(b) && texty(b[i+2:i+10]): // mov r64, imm64
 			built = true
 		case c == 0xc6 && b[i+1]>>6 < 3, c == 0xc7 && b[i+1]>>6 < 3: // mov [m], imm
@@ -113,6 +107,15 @@ func judgeX86(b []byte) (loop, built bool) {
 		}
 	}
 	return loop, built || texts >= 4
+}
+
+// upTo returns the body of a loop that ends before one offset and begins at
+// another; nothing if that is none.
+func upTo(b []byte, end, from int) []byte {
+	if from < 0 || from >= end || end-from > maxLoop {
+		return nil
+	}
+	return b[from:end]
 }
 
 // decodesX86 reports whether the bytes of a loop may hold an instruction that

@@ -22,11 +22,11 @@ type Text struct {
 
 // Limits of what is carried out for one binary.
 const (
-	maxRuns   = 1500      // functions
-	maxSteps  = 60_000    // instructions of one run
-	mostSteps = 3_000_000 // of all runs
-	maxDepth  = 6         // of calls
-	maxCached = 1 << 16   // decoded instructions
+	maxRuns   = 1500    // functions
+	maxSteps  = 20_000  // instructions of one run
+	mostSteps = 400_000 // of all runs
+	maxDepth  = 6       // of calls
+	maxCached = 1 << 12 // decoded instructions; a power of two
 	maxTexts  = 500
 	fewEnough = 150 // functions of a binary that are all run
 )
@@ -40,15 +40,18 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
 	if m == nil {
 		return nil
 	}
-	for _, fn := range m.candidates(wanted) {
-		for _, answer := range []bool{true, false} {
-			if !m.run(fn, answer) {
-				break // nothing asked for an answer
+	list := m.candidates(wanted)
+	for _, answer := range []bool{true, false} {
+		var again []int // those whose way depends on what others answer
+		for _, fn := range list {
+			if m.spent > mostSteps || len(m.texts) >= maxTexts {
+				break
+			}
+			if m.run(fn, answer) {
+				again = append(again, fn)
 			}
 		}
-		if m.spent > mostSteps || len(m.texts) >= maxTexts {
-			break
-		}
+		list = again
 	}
 	return m.settled()
 }
@@ -57,20 +60,25 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
 // in it.
 type machine struct {
 	mem     *memory
-	sites   []uint64 // that wrote something
-	siteOf  map[uint64]int32
+	sites   []site // that wrote something
+	siteOf  map[site]int32
+	via     uint64 // where the function that runs was called; 0 for the first
 	windows bool
 }
+
+// A site is an instruction, and where its function was called.
+type site struct{ addr, via uint64 }
 
 // site returns the number by which memory knows an instruction that writes,
 // plus 1.
 func (m *machine) site(addr uint64) int32 {
-	if n, ok := m.siteOf[addr]; ok {
+	s := site{addr, m.via}
+	if n, ok := m.siteOf[s]; ok {
 		return n
 	}
-	m.sites = append(m.sites, addr)
+	m.sites = append(m.sites, s)
 	n := int32(len(m.sites))
-	m.siteOf[addr] = n
+	m.siteOf[s] = n
 	return n
 }
 
@@ -115,6 +123,9 @@ type runner struct {
 	spent  int
 	lower  []byte // the image's bytes in small letters, once asked for
 	texts  map[textKey]Text
+
+	inPlain map[plainKey]bool
+	buffer  []byte
 }
 
 // A call is one that has not returned.
@@ -133,8 +144,8 @@ func newRunner(f *Finder, c *code.Code) *runner {
 	if im.BigEndian || !c.Read {
 		return nil
 	}
-	m := &machine{mem: newMemory(im), siteOf: map[uint64]int32{}, windows: im.Format == image.PE}
-	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}}
+	m := &machine{mem: newMemory(im), siteOf: map[site]int32{}, windows: im.Format == image.PE}
+	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}, inPlain: map[plainKey]bool{}}
 	switch im.Arch {
 	case image.X86_64:
 		r.cpu = newX86(m, 64)
@@ -159,12 +170,13 @@ func (r *runner) run(fn int, answer bool) bool {
 	r.mem.reset()
 	r.sites, r.asked, r.answer = r.sites[:0], false, answer
 	clear(r.siteOf)
-	r.calls = append(r.calls[:0], call{fn: fn})
+	r.calls, r.via = append(r.calls[:0], call{fn: fn}), 0
 	r.cpu.start(r.c.Functions[fn].Addr)
 	end := r.mem.place(home)
 	for n := 0; n < maxSteps && !r.mem.failed; n++ {
 		r.spent++
-		if ok := r.after(r.cpu.step()); !ok || r.cpu.where() == end {
+		e := r.cpu.step()
+		if ok := r.after(e); !ok || r.cpu.where() == end {
 			break
 		}
 	}
@@ -184,27 +196,32 @@ func (r *runner) after(e event) bool {
 		}
 		fn := r.c.Func(e.to)
 		if fn < 0 || len(r.calls) > maxDepth || len(r.mem.m.At(e.to)) == 0 {
+			r.look()
 			r.asked = true
 			r.cpu.result(r.reply())
 			r.cpu.returns()
 			return true
 		}
-		r.calls = append(r.calls, call{e.site, fn})
+		r.calls, r.via = append(r.calls, call{e.site, fn}), e.site
 	case jumped:
 		if i, ok := r.foreign(e.to); ok {
 			r.look()
-			if n := len(r.calls); n > 1 {
-				r.calls = r.calls[:n-1]
-			}
-			return r.imported(i)
+			ok := r.imported(i)
+			r.leave()
+			return ok
 		}
 	case returned:
-		r.look()
-		if n := len(r.calls); n > 1 {
-			r.calls = r.calls[:n-1]
-		}
+		r.leave()
 	}
 	return true
+}
+
+// leave goes back from a function to the one that called it.
+func (r *runner) leave() {
+	if n := len(r.calls); n > 1 {
+		r.calls = r.calls[:n-1]
+		r.via = r.calls[n-2].site
+	}
 }
 
 // foreign returns the import that an address stands for.
@@ -298,27 +315,16 @@ func (r *runner) length(at uint64) int {
 func (r *runner) look() {
 	const around = 64 // a word may have begun earlier
 	for _, p := range r.mem.dirty {
-		lo, hi := p.at+uint64(p.lo)-around, p.at+uint64(p.hi)+around
+		lo, hi := p.at+uint64(p.lo), p.at+uint64(p.hi)+around
+		if lo -= min(lo, around); hi < lo {
+			hi = lo // at the end of all addresses
+		}
 		p.lo, p.hi = 0, 0
-		b := make([]byte, 0, hi-lo)
-		for a := lo; a < hi; a++ {
-			if a&^(pageSize-1) == p.at {
-				b = append(b, p.data[a%pageSize])
-			} else if other := r.mem.pages[a&^(pageSize-1)]; other != nil {
-				b = append(b, other.data[a%pageSize])
-			} else {
-				b = append(b, 0)
-			}
-		}
-		for odd := range 2 {
-			if odd < len(b) {
-				r.f.texts.finder.scan(b[odd:], func(l, start int) bool {
-					r.found(r.f.texts.literals[l].word, lo+uint64(odd+start), 1)
-					return true
-				})
-			}
-			break
-		}
+		b := r.bytes(p, lo, hi)
+		r.f.texts.finder.scan(b, func(l, start int) bool {
+			r.found(r.f.texts.literals[l].word, lo+uint64(start), 1)
+			return true
+		})
 		if r.windows { // letters of two bytes
 			for odd := range 2 {
 				thin := make([]byte, 0, len(b)/2)
@@ -333,6 +339,25 @@ func (r *runner) look() {
 		}
 	}
 	r.mem.dirty = r.mem.dirty[:0]
+}
+
+// bytes returns memory from lo to hi, most of which is in page p, up to the next
+// call.
+func (r *runner) bytes(p *page, lo, hi uint64) []byte {
+	if lo >= p.at && hi <= p.at+pageSize {
+		return p.data[lo-p.at : hi-p.at]
+	}
+	r.buffer = r.buffer[:0]
+	for a := lo; a < hi; a++ {
+		var b byte
+		if a&^(pageSize-1) == p.at {
+			b = p.data[a%pageSize]
+		} else if other := r.mem.pages[a&^(pageSize-1)]; other != nil {
+			b = other.data[a%pageSize]
+		}
+		r.buffer = append(r.buffer, b)
+	}
+	return r.buffer
 }
 
 // found keeps a word in memory, if all of it was written.
@@ -353,8 +378,11 @@ func (r *runner) found(word int, at uint64, step int) {
 		most, by = max(most, t), who
 	}
 	text, alone := r.around(at, len(w), step)
+	if r.plain(text, most == reached) {
+		return
+	}
 	t := Text{Word: word, Addr: r.place(r.sites[by-1]), How: "put together by code", Decoded: text, Alone: alone}
-	if most == reached && !r.plain(w) {
+	if most == reached {
 		t.How, t.Encoded = "decoded by code", true
 	}
 	key := textKey{word, t.Addr}
@@ -390,25 +418,34 @@ func (r *runner) around(at uint64, size, step int) (string, bool) {
 	return string(slices.Concat(before, word, behind)), alone
 }
 
-// plain reports whether a word stands in the image as it is, but for capitals.
-func (r *runner) plain(w string) bool {
-	if r.lower == nil {
-		r.lower = bytes.ToLower(r.mem.m.Data)
+// plain reports whether a text stands in the image as it is; if computed, but
+// for capitals: programs that turn capitals into small letters hide nothing.
+func (r *runner) plain(text string, computed bool) bool {
+	key := plainKey{text, computed}
+	known, ok := r.inPlain[key]
+	if ok {
+		return known
 	}
-	return bytes.Contains(r.lower, []byte(strings.ToLower(w)))
+	data := r.mem.m.Data
+	known = bytes.Contains(data, []byte(text))
+	if !known && computed && len(data) <= maxCode {
+		if r.lower == nil {
+			r.lower = bytes.ToLower(data)
+		}
+		known = bytes.Contains(r.lower, []byte(strings.ToLower(text)))
+	}
+	r.inPlain[key] = known
+	return known
+}
+
+type plainKey struct {
+	text     string
+	computed bool
 }
 
 // place returns where in the code a find is shown: where it was written, or if
-// a function of its own did that for the one that is run, where that was called.
-func (r *runner) place(site uint64) uint64 {
-	fn := r.c.Func(site)
-	for i := len(r.calls) - 1; i > 0; i-- {
-		if r.calls[i].fn == fn {
-			return r.calls[i].site
-		}
-	}
-	return site
-}
+// a function did that for another, where that called it.
+func (r *runner) place(s site) uint64 { return cmp.Or(s.via, s.addr) }
 
 // settled returns what was found, by address.
 func (r *runner) settled() []Text {

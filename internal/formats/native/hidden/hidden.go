@@ -101,7 +101,7 @@ func New(words []string) *Finder {
 			p.text += "\x00"
 		}
 		f.all = append(f.all, p)
-		if len(w) < MinWord || distinct(w) < min(len(w)-1, 5) {
+		if len(w) < MinWord || distinct(w) < min(len(w)-1, 4) {
 			continue
 		}
 		one := func(form form) literal { return literal{word: i, form: form} }

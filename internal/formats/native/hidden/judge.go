@@ -119,11 +119,7 @@ func (s *search) run(c cipher, at, size int) run {
 		}
 		return c.letter(s.data[o], i), !zero
 	}
-	first, last := 0, 0 // of the word's bytes in data
-	last = size
-	if c.back {
-		last = size
-	}
+	first, last := 0, size
 	r := run{}
 	from := first
 	for ; first-from < maxAround; from-- {
@@ -149,12 +145,7 @@ func (s *search) run(c cipher, at, size int) run {
 	}
 	text := make([]byte, 0, to-from)
 	for i := from; i < to; i++ {
-		b, _ := get(i)
-		if i >= first && i < last {
-			o := at + i*c.step
-			b = c.letter(s.data[o], i)
-		}
-		text = append(text, b)
+		text = append(text, c.letter(s.data[at+i*c.step], i))
 	}
 	for i := first - from - 1; i >= 0 && wordly(text[i]); i-- {
 		r.before++
@@ -178,7 +169,7 @@ func wordly(b byte) bool {
 
 // different reports whether the bytes of a run are not plain text that happens
 // to look like another: if they are printable as they stand, the printable run
-// must be that of the decoded text and no longer.
+// must be that of the decoded text and no longer, but for encoded zeros.
 func (s *search) different(c cipher, r run) bool {
 	if c.step > 1 {
 		return true
@@ -191,9 +182,10 @@ func (s *search) different(c cipher, r run) bool {
 			return true
 		}
 	}
-	before := r.from > 0 && printable(s.data[r.from-1])
-	behind := r.to < len(s.data) && printable(s.data[r.to])
-	if before || behind {
+	if before := r.from - 1; before >= 0 && printable(s.data[before]) && !r.begun {
+		return false
+	}
+	if r.to < len(s.data) && printable(s.data[r.to]) && !r.ended {
 		return false
 	}
 	for i := range len(r.text) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // A matcher finds many literals in one pass. Of each it knows four bytes at an
@@ -13,9 +14,11 @@ import (
 type matcher struct {
 	shift    uint     // of hashes
 	maybe    []uint64 // one bit a hash
+	sure     []uint64 // the same for another hash, which is asked where the first says yes
 	heads    []int32  // by hash: index of the first place, plus 1
 	places   []place
 	literals [][]byte
+	high     uint64 // high bits that no literal has, of eight bytes: all or none
 }
 
 // A place is where in a literal four of its bytes stand.
@@ -31,18 +34,24 @@ const minLiteral = 5
 
 func newMatcher(literals [][]byte) *matcher {
 	size := uint(bits.Len(uint(len(literals)))) + 5
-	m := &matcher{shift: 32 - min(max(size, 10), 20), literals: literals}
+	m := &matcher{shift: 32 - min(max(size, 10), 20), literals: literals, high: highBits}
 	m.maybe = make([]uint64, 1<<(32-m.shift)/64)
+	m.sure = make([]uint64, len(m.maybe))
 	m.heads = make([]int32, 1<<(32-m.shift))
 	for i, l := range literals {
 		if len(l) < minLiteral {
 			continue
+		}
+		if slices.ContainsFunc(l, func(c byte) bool { return c >= 0x80 }) {
+			m.high = 0
 		}
 		for odd := range 2 {
 			at := rarest(l, odd)
 			key := binary.LittleEndian.Uint32(l[at:])
 			h := m.hash(key)
 			m.maybe[h>>6] |= 1 << (h & 63)
+			again := m.again(key)
+			m.sure[again>>6] |= 1 << (again & 63)
 			m.places = append(m.places, place{key, int32(i), int32(at), m.heads[h]})
 			m.heads[h] = int32(len(m.places))
 		}
@@ -53,6 +62,9 @@ func newMatcher(literals [][]byte) *matcher {
 // hash spreads four bytes; the factor is that of Knuth's multiplicative hashing
 // (The Art of Computer Programming 3, 6.4).
 func (m *matcher) hash(v uint32) uint32 { return v * 2654435761 >> m.shift }
+
+// again is another hash.
+func (m *matcher) again(v uint32) uint32 { return (v ^ v>>15) * 0x85ebca6b >> m.shift }
 
 // rarest returns the even or odd place in a literal whose four bytes are least
 // common: zeros are the most, bytes that repeat follow.
@@ -81,14 +93,17 @@ func (m *matcher) scan(data []byte, found func(literal, start int) bool) {
 	i := 0
 	for ; i+8 <= len(data); i += 4 { // two positions from one load
 		v := binary.LittleEndian.Uint64(data[i:])
-		if uint32(v) == 0 && uint32(v>>16) == 0 {
+		if high := v & m.high; uint32(high) != 0 && uint32(high>>16) != 0 || v&0xffff_ffff_ffff == 0 {
 			continue
 		}
 		a, b := m.hash(uint32(v)), m.hash(uint32(v>>16))
 		if (m.maybe[a>>6]>>(a&63)|m.maybe[b>>6]>>(b&63))&1 == 0 {
 			continue
 		}
-		if !m.verify(data, i, uint32(v), a, found) || !m.verify(data, i+2, uint32(v>>16), b, found) {
+		if m.maybe[a>>6]>>(a&63)&1 != 0 && !m.verify(data, i, uint32(v), a, found) {
+			return
+		}
+		if m.maybe[b>>6]>>(b&63)&1 != 0 && !m.verify(data, i+2, uint32(v>>16), b, found) {
 			return
 		}
 	}
@@ -102,6 +117,9 @@ func (m *matcher) scan(data []byte, found func(literal, start int) bool) {
 
 // verify compares the literals whose four bytes may stand at data[i].
 func (m *matcher) verify(data []byte, i int, key, h uint32, found func(literal, start int) bool) bool {
+	if again := m.again(key); m.sure[again>>6]>>(again&63)&1 == 0 {
+		return true
+	}
 	for n := m.heads[h]; n > 0; n = m.places[n-1].next {
 		p := &m.places[n-1]
 		if p.key != key {

@@ -23,6 +23,10 @@ const (
 	maxPages = 256 // that one run may touch
 )
 
+// headers is how much of a file that is linked for address 0 is kept out of
+// sight, in bytes.
+const headers = 0x240
+
 // A trail says what a byte was before it was written.
 type trail uint8
 
@@ -114,17 +118,31 @@ func (mem *memory) page(addr uint64) *page {
 		} else {
 			p = &page{at: base}
 		}
-		for at := 0; at < pageSize; {
-			if b := mem.m.At(base + uint64(at)); len(b) > 0 {
-				at += copy(p.data[at:], b)
-			} else {
-				at += 64
-			}
-		}
+		mem.fill(p)
 		mem.pages[base] = p
 	}
 	mem.last = p
 	return p
+}
+
+// fill copies what the image has at a page.
+func (mem *memory) fill(p *page) {
+	s := mem.m.Segments
+	at := uint64(0)
+	if p.at == 0 {
+		at = headers // what a pointer to nothing leads to is not the file's header
+	}
+	for at < pageSize {
+		if b := mem.m.At(p.at + at); len(b) > 0 {
+			at += uint64(copy(p.data[at:], b))
+			continue
+		}
+		next := sort.Search(len(s), func(i int) bool { return s[i].Addr > p.at+at })
+		if next == len(s) || s[next].Addr-p.at >= pageSize {
+			return
+		}
+		at = s[next].Addr - p.at
+	}
 }
 
 // load reads size bytes, at most 8, and what they were before.

@@ -68,8 +68,32 @@ func (s *search) odd(at int, part []byte) {
 	}
 	s.ramps()
 	for _, step := range []int{2, 4} {
+		if !striped(s.part, step) {
+			continue
+		}
 		for from := range step {
 			s.thinned(step, from)
+		}
+	}
+}
+
+// striped reports whether somewhere in data so many bytes are what they are a
+// step further on that letters may be stored as numbers of that size.
+func striped(b []byte, step int) bool {
+	if len(b) < block+step {
+		return true
+	}
+	for at := 0; ; at = min(at+block/2, len(b)-block-step) {
+		same := 0
+		for i := at; i < at+block; i += 8 {
+			x := binary.LittleEndian.Uint64(b[i:]) ^ binary.LittleEndian.Uint64(b[i+step:])
+			same += 8 - bits.OnesCount64((x|(x&^highBits+^uint64(highBits)))&highBits)
+		}
+		if same >= 3 && same < block {
+			return true
+		}
+		if at == len(b)-block-step {
+			return false
 		}
 	}
 }

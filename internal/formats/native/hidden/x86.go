@@ -13,7 +13,7 @@ import (
 type x86 struct {
 	*machine
 	mode  int // bits
-	cache map[uint64]*x86asm.Inst
+	cache []decoded
 	regs  [16]uint64
 	trail [16]trail
 	vec   [16][2]uint64
@@ -24,7 +24,7 @@ type x86 struct {
 }
 
 func newX86(m *machine, mode int) *x86 {
-	return &x86{machine: m, mode: mode, cache: map[uint64]*x86asm.Inst{}}
+	return &x86{machine: m, mode: mode, cache: make([]decoded, maxCached)}
 }
 
 func (x *x86) start(at uint64) {
@@ -78,22 +78,30 @@ func (x *x86) argument(n int, called bool) uint64 {
 	return v
 }
 
-func (x *x86) decode(at uint64) *x86asm.Inst {
-	if in, ok := x.cache[at]; ok {
-		return in
+// decoded is an instruction at an address; one without length is none.
+type decoded struct {
+	at   uint64
+	in   x86asm.Inst
+	cond int8 // number of its condition, plus 1
+	used bool
+}
+
+func (x *x86) decode(at uint64) *decoded {
+	d := &x.cache[at%maxCached]
+	if d.used && d.at == at {
+		return d
 	}
-	var in *x86asm.Inst
+	*d = decoded{at: at, used: true}
 	b := x.mem.m.At(at)
 	if len(b) >= 4 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && (b[3] == 0xfa || b[3] == 0xfb) {
-		in = &x86asm.Inst{Op: x86asm.NOP, Len: 4}
-	} else if i, err := x86asm.Decode(b[:min(len(b), 15)], x.mode); err == nil {
-		in = &i
+		d.in = x86asm.Inst{Op: x86asm.NOP, Len: 4} // ENDBR
+	} else if in, err := x86asm.Decode(b[:min(len(b), 15)], x.mode); err == nil {
+		d.in = in
+		if n, ok := conditions[in.Op]; ok {
+			d.cond = int8(n + 1)
+		}
 	}
-	if len(x.cache) > maxCached {
-		clear(x.cache)
-	}
-	x.cache[at] = in
-	return in
+	return d
 }
 
 // register returns the number, size and shift of an integer register; size 0 of
@@ -118,6 +126,9 @@ func register(r x86asm.Reg) (n, size int, high bool) {
 
 func (x *x86) address(in *x86asm.Inst, m x86asm.Mem) uint64 {
 	a := uint64(m.Disp)
+	if m.Base != 0 || m.Index != 0 {
+		a = uint64(int64(int32(m.Disp))) // the decoder leaves some without their sign
+	}
 	if m.Base == x86asm.RIP || m.Base == x86asm.EIP {
 		a += x.pc + uint64(in.Len)
 	} else if n, size, _ := register(m.Base); size != 0 {
@@ -239,8 +250,9 @@ var conditions = map[x86asm.Op]int{
 
 // step carries out one instruction.
 func (x *x86) step() event {
-	in := x.decode(x.pc)
-	if in == nil {
+	d := x.decode(x.pc)
+	in := &d.in
+	if in.Len == 0 {
 		return event{kind: stopped}
 	}
 	next := x.mask(x.pc + uint64(in.Len))
@@ -249,7 +261,8 @@ func (x *x86) step() event {
 	if a != nil {
 		size = widthOf(in, a)
 	}
-	if cond, ok := conditions[in.Op]; ok {
+	if d.cond > 0 {
+		cond := int(d.cond - 1)
 		rel, jump := a.(x86asm.Rel)
 		switch {
 		case jump && x.holds(cond):

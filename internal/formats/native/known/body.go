@@ -66,6 +66,7 @@ type stream struct {
 	body  []byte
 	steps int
 	pages [32]pageRef // by register; AArch64
+	x86   x86         // the instruction at hand
 }
 
 func (s *stream) step() flow {

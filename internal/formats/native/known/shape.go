@@ -2,18 +2,32 @@ package known
 
 import "github.com/loupe-sec/loupe/internal/formats/native/image"
 
-// Shape returns the key of a function however short it is, and reports whether
-// it is too short for the key to tell it from others. The key is 0 if the
-// function is too long or not made of instructions alone.
-func Shape(arch image.Arch, addr uint64, code []byte, slots Slots) (key Key, short bool) {
+// A Shape is what of a function lasts from one binary to another.
+type Shape struct {
+	Key   Key  // 0 if the function is too long or not made of instructions alone
+	Size  int  // in bytes, without the padding at its end
+	Short bool // so short that others have the same key by chance
+}
+
+// ShapeOf returns the shape of the function whose code is given, up to its end
+// or to the next function. Unlike [KeyOf] it has a key for short ones too.
+func ShapeOf(arch image.Arch, addr uint64, code []byte, slots Slots) Shape {
 	s := stream{arch: arch, addr: addr, code: code[:min(len(code), most)], slots: slots}
+	end := 0
 	for s.at < len(s.code) {
-		if s.step() == broken {
-			return 0, false
+		switch s.step() {
+		case broken:
+			return Shape{Size: len(code)}
+		case padding:
+		default:
+			end = s.at
 		}
 	}
-	if len(code) > most || len(s.body) == 0 {
-		return 0, false
+	if len(code) > most {
+		return Shape{Size: len(code)}
 	}
-	return s.key(len(s.body)), len(s.body) < least
+	if len(s.body) == 0 {
+		return Shape{Size: end}
+	}
+	return Shape{Key: s.key(len(s.body)), Size: end, Short: len(s.body) < least}
 }

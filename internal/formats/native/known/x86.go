@@ -95,41 +95,43 @@ type x86 struct {
 	immLen  int // of all immediates together
 }
 
+// prefixes are the legacy prefixes (the manual's volume 2, section 2.1.1).
+var prefixes = [256]bool{
+	0x26: true, 0x2e: true, 0x36: true, 0x3e: true, 0x64: true, 0x65: true, // segments, hints of branches
+	0x66: true, 0x67: true, // sizes of operands and addresses
+	0xf0: true, 0xf2: true, 0xf3: true, // lock, repetition
+}
+
 // longest is the size of the longest instruction in bytes.
 const longest = 15
 
-// readX86 reads the instruction at the start of b; wide selects 64-bit mode. It
-// is false where there is none.
-func readX86(b []byte, wide bool) (x x86, ok bool) {
+// read reads the instruction at the start of b; wide selects 64-bit mode. It is
+// false where there is none.
+func (x *x86) read(b []byte, wide bool) bool {
+	*x = x86{}
 	b = b[:min(len(b), longest)]
 	at, near := 0, false // near: addresses have half the size
-	for ; ; at++ {
-		if at == len(b) {
-			return x, false
-		}
-		c := b[at]
-		if c == 0x66 {
-			x.short = true
-		} else if c == 0x67 {
-			near = true
-		} else if c != 0xf0 && c != 0xf2 && c != 0xf3 && c != 0x2e && c != 0x36 && c != 0x3e && c != 0x26 && c != 0x64 && c != 0x65 {
-			break
-		}
+	for ; at < len(b) && prefixes[b[at]]; at++ {
+		x.short = x.short || b[at] == 0x66
+		near = near || b[at] == 0x67
+	}
+	if at == len(b) {
+		return false
 	}
 	x.prefix = at
 	if wide && b[at]&0xf0 == 0x40 {
 		x.rex = b[at]
 		if at++; at == len(b) {
-			return x, false
+			return false
 		}
 	}
-	at, ok = x.opcode(b, at, wide)
+	at, ok := x.opcode(b, at, wide)
 	if !ok || x.what&undefined != 0 || wide && x.what&only32 != 0 {
-		return x, false
+		return false
 	}
 	if x.what&hasModRM != 0 {
 		if at, ok = x.address(b, at, near && !wide); !ok {
-			return x, false
+			return false
 		}
 		reg := b[x.modrm] >> 3 & 7
 		if x.space == 0 && !x.vector && x.op&0xfe == 0xf6 && reg < 2 { // test
@@ -139,12 +141,12 @@ func readX86(b []byte, wide bool) (x x86, ok bool) {
 			}
 		}
 		if x.space == 0 && !x.vector && (x.op == 0xfe && reg > 1 || x.op == 0xff && reg == 7) {
-			return x, false
+			return false
 		}
 	}
 	x.imm, x.immLen = at, x.immediate(wide, near)
 	x.size = at + x.immLen
-	return x, x.size <= len(b)
+	return x.size <= len(b)
 }
 
 // opcode reads the opcode in all its encodings and returns where it ends.
@@ -302,8 +304,8 @@ func (s *stream) stepX86(wide bool) flow {
 	if s.local(b, wide) {
 		return on
 	}
-	x, ok := readX86(b, wide)
-	if !ok {
+	x := &s.x86
+	if !x.read(b, wide) {
 		return broken
 	}
 	at := s.at
@@ -315,7 +317,7 @@ func (s *stream) stepX86(wide bool) flow {
 	plain := !x.vector && x.space == 0
 	rip := wide && x.modrm > 0 && b[x.modrm]&0xc7 == 5 // relative to the next instruction
 	if plain && x.linked(s, b, wide, rip) {
-		s.slot(at, &x, b, wide, rip)
+		s.slot(at, x, b, wide, rip)
 		return flow
 	}
 	if plain && !wide && x.op == 0xa1 && x.prefix == 0 { // may become a move of what stands there
@@ -335,7 +337,7 @@ func (s *stream) stepX86(wide bool) flow {
 	if x.immLen > 0 && !x.hidden(b) {
 		s.body = append(s.body, b[x.imm:x.size]...)
 	}
-	s.slot(at, &x, b, wide, rip)
+	s.slot(at, x, b, wide, rip)
 	return flow
 }
 

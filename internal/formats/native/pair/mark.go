@@ -40,32 +40,22 @@ func Marks(c *code.Code, libraries []known.Mark) *inventory.Marks {
 		f := &c.Functions[i]
 		m := &out.Functions[i]
 		*m = inventory.Mark{Name: f.Name, Addr: f.Addr, Size: f.Size, Known: i < len(libraries) && libraries[i].Library != ""}
-		body := trimmed(c.Image.Arch, extents[i])
-		m.Size = max(f.Size, uint64(len(body)))
-		key, short := known.Shape(c.Image.Arch, f.Addr, body, slots)
-		m.Body, m.Short = uint64(key), short
+		shape := known.ShapeOf(c.Image.Arch, f.Addr, trimmed(c.Image.Arch, extents[i]), slots)
+		m.Body, m.Size, m.Short = uint64(shape.Key), uint64(shape.Size), shape.Short
 		refer(c, i, n, m, index)
 	}
 	return out
 }
 
-// trimmed returns the code of a function without the padding between it and
-// the next, where its size is not known.
+// trimmed returns the code of a function without the zeros behind it, with
+// which linkers fill gaps where no instruction is made of them.
 func trimmed(arch image.Arch, e known.Extent) []byte {
 	b := e.Code
-	if e.Sized {
+	if e.Sized || arch != image.AArch64 {
 		return b
 	}
-	switch arch {
-	case image.X86_64, image.X86:
-		for len(b) > 0 && (b[len(b)-1] == 0xcc || b[len(b)-1] == 0x90) {
-			b = b[:len(b)-1]
-		}
-	}
-	if arch != image.Wasm32 {
-		for len(b) >= 4 && binary.LittleEndian.Uint32(b[len(b)-4:]) == 0 {
-			b = b[:len(b)-4]
-		}
+	for len(b) >= 4 && binary.LittleEndian.Uint32(b[len(b)-4:]) == 0 {
+		b = b[:len(b)-4]
 	}
 	return b
 }

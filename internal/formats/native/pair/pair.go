@@ -20,7 +20,6 @@ func Functions(a, b *inventory.Marks) []int32 {
 		return nil
 	}
 	m := &matching{a: newSide(a), b: newSide(b)}
-	m.b.translate(m.a)
 	m.unique(func(s *side, i int) uint64 { return mix(0, s.name[i]) })
 	m.unique(func(s *side, i int) uint64 { return mix(0, s.plain[i]) })
 	m.unique((*side).whole)
@@ -44,13 +43,13 @@ const rounds = 16
 // A side is one of the two versions.
 type side struct {
 	*inventory.Marks
-	of      []int32   // in the other side; -1 for none
-	id      []uint64  // equal for the two of a pair; 0 for none
-	callers [][]int32 // by function, in order
-	name    []uint64  // hash; 0 for none
-	plain   []uint64  // the same without what changes from build to build
-	imports []uint64  // by import: the hash of its name
-	says    []uint64  // by function: of imports and texts; 0 for none
+	of      []int32    // in the other side; -1 for none
+	id      []uint64   // equal for the two of a pair; 0 for none
+	callers [][]int32  // by function, in order
+	name    []uint64   // hash; 0 for none
+	plain   []uint64   // the same without what changes from build to build
+	named   [][]uint64 // by function: hashes of the names of its imports, sorted
+	says    []uint64   // by function: of imports and texts; 0 for none
 }
 
 func newSide(m *inventory.Marks) *side {
@@ -67,28 +66,29 @@ func newSide(m *inventory.Marks) *side {
 			}
 		}
 	}
+	s.hear()
 	return s
 }
 
-// translate gives the imports of both sides the same hashes, and both sides the
-// hashes of what their functions say.
-func (s *side) translate(o *side) {
-	for _, x := range []*side{s, o} {
-		x.imports = make([]uint64, len(x.Marks.Imports))
-		for i, name := range x.Marks.Imports {
-			x.imports[i] = word(name)
+// hear hashes what functions say, by names, so that both sides have the same
+// hashes for the same.
+func (s *side) hear() {
+	hashes := make([]uint64, len(s.Marks.Imports))
+	for i, name := range s.Marks.Imports {
+		hashes[i] = word(name)
+	}
+	s.says, s.named = make([]uint64, len(s.Functions)), make([][]uint64, len(s.Functions))
+	for i := range s.Functions {
+		f := &s.Functions[i]
+		for _, k := range f.Imports {
+			if k >= 0 && int(k) < len(hashes) {
+				s.named[i] = append(s.named[i], hashes[k])
+				s.says[i] += mix(1, hashes[k])
+			}
 		}
-		x.says = make([]uint64, len(x.Functions))
-		for i := range x.Functions {
-			f := &x.Functions[i]
-			for _, k := range f.Imports {
-				if int(k) < len(x.imports) && k >= 0 {
-					x.says[i] += mix(1, x.imports[k])
-				}
-			}
-			for _, t := range f.Texts {
-				x.says[i] += mix(2, uint64(t))
-			}
+		slices.Sort(s.named[i])
+		for _, t := range f.Texts {
+			s.says[i] += mix(2, uint64(t))
 		}
 	}
 }
@@ -168,7 +168,12 @@ const maxNear = 64
 type matching struct {
 	a, b  *side
 	pairs int
+	work  int // done on comparing functions one by one
 }
+
+// maxWork bounds how often two functions are held against each other: a second
+// or two, so that no binary can be made to take forever.
+const maxWork = 20_000_000
 
 func (m *matching) pair(i, j int) {
 	m.a.of[i], m.b.of[j] = int32(j), int32(i)
@@ -299,9 +304,10 @@ const near = 3
 // Wunsch, J. Mol. Biol. 48, 1970), by what is alike.
 func (m *matching) align(left, right []int32, least int32) {
 	n, k := len(left), len(right)
-	if n == 0 || k == 0 || n > maxAlign || k > maxAlign {
+	if n == 0 || k == 0 || n > maxAlign || k > maxAlign || m.work > maxWork {
 		return
 	}
+	m.work += n * k
 	weight := make([]int32, n*k)
 	for i := range left {
 		for j := range right {
@@ -368,20 +374,9 @@ func (m *matching) shared(i, j int) int32 {
 	if total == 0 {
 		return 0
 	}
-	same := common(f.Texts, g.Texts) + common(m.a.names(f), m.b.names(g))
+	m.work += total / 8
+	same := common(f.Texts, g.Texts) + common(m.a.named[i], m.b.named[j])
 	return int32(2*same*6/total) - 2
-}
-
-// names returns the hashes of the names of the imports of f, sorted.
-func (s *side) names(f *inventory.Mark) []uint64 {
-	out := make([]uint64, 0, len(f.Imports))
-	for _, k := range f.Imports {
-		if k >= 0 && int(k) < len(s.imports) {
-			out = append(out, s.imports[k])
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // common counts what two sorted lists share.

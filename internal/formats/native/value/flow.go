@@ -66,15 +66,69 @@ type flow struct {
 // follower follows one run of code.
 type follower struct {
 	*decoder
-	insts  []inst
-	index  map[uint64]int32 // by address of an instruction that is a target: its index
-	waits  map[int32]bool   // by instruction: branches behind it lead there
-	ahead  map[int32]*state // by instruction: what comes from branches before it
-	back   map[int32]*state // the same, from branches behind it: loops
-	stored int              // slots in ahead and back
-	lost   bool             // in this pass, a loop brought less than was assumed
-	calm   *state           // how the stack last was in the body of the function
-	out    *flow            // nil while loops are not settled
+	*room
+	lo     uint64 // address of the first instruction
+	stored int    // slots in ahead and back
+	lost   bool   // in this pass, a loop brought less than was assumed
+	calm   *state // how the stack last was in the body of the function
+	out    *flow  // nil while loops are not settled
+}
+
+// room is memory that is used for one function after the other.
+type room struct {
+	insts []inst
+	ops   []op
+	at    []int32  // by byte of the code: index of the instruction there, plus 1, if a jump leads to it; see link
+	ahead []*state // by instruction: what comes from branches before it
+	back  []*state // the same, from branches behind it: loops
+	heads []int32  // instructions with something in back
+	free  []*state
+}
+
+// mostKept is how much room is kept, in instructions.
+const mostKept = 4 << 10
+
+// enter takes the room of r, which follows functions that a function calls
+// while it follows that.
+func (r *Reader) enter() *room {
+	m := r.room
+	if r.room = nil; m == nil {
+		m = &room{}
+	}
+	return m
+}
+
+// leave gives it back.
+func (r *Reader) leave(m *room) {
+	for _, i := range m.heads {
+		m.back[i] = nil
+	}
+	m.heads = m.heads[:0]
+	if m.free = m.free[:min(len(m.free), 64)]; cap(m.insts) > mostKept {
+		m = &room{free: m.free}
+	}
+	r.room = m
+}
+
+// clone copies a state to one that is not used any more.
+func (m *room) clone(s *state) *state {
+	n := len(m.free)
+	if n == 0 {
+		return s.clone()
+	}
+	c := m.free[n-1]
+	m.free = m.free[:n-1]
+	slots := append(c.slots[:0], s.slots...)
+	*c = *s
+	c.slots = slots
+	return c
+}
+
+// drop says that a state is not used any more.
+func (m *room) drop(s *state) {
+	if s != nil {
+		m.free = append(m.free, s)
+	}
 }
 
 // follow decodes the code from lo up to before hi and goes through it, forward.
@@ -89,8 +143,13 @@ func (r *Reader) follow(lo, hi uint64, entry bool) *flow {
 	size := min(uint64(len(b)), hi-lo, maxBytes)
 	out.whole = size == hi-lo
 	defer func(old map[int64]flags) { r.truths = old }(r.truths)
-	r.truths = map[int64]flags{}
-	f := &follower{decoder: &decoder{r: r, entry: lo, thumb: r.thumb(lo, b[:size])}, back: map[int32]*state{}}
+	r.truths = nil
+	room := r.enter()
+	f := &follower{decoder: &decoder{r: r, entry: lo, thumb: r.thumb(lo, b[:size]), ops: room.ops[:0]}, room: room, lo: lo}
+	defer func() {
+		room.ops = f.decoder.ops
+		r.leave(room)
+	}()
 	if !f.decode(b[:size], lo) {
 		out.whole = false
 	}
@@ -98,13 +157,13 @@ func (r *Reader) follow(lo, hi uint64, entry bool) *flow {
 	start := r.start(entry)
 	for pass := 0; loops; pass++ {
 		f.lost = false
-		f.pass(start.clone())
+		f.pass(f.clone(start))
 		if !f.lost {
 			break
 		}
 		if pass == maxPasses {
-			for _, s := range f.back {
-				f.forget(s)
+			for _, i := range f.heads {
+				f.forget(f.back[i])
 			}
 			break
 		}
@@ -118,7 +177,7 @@ func (r *Reader) follow(lo, hi uint64, entry bool) *flow {
 func (f *follower) forget(s *state) {
 	m := f.r.machine
 	sp, fp := s.regs[m.sp], s.regs[m.fp]
-	*s = state{gone: math.MaxUint64, pushed: s.pushed}
+	*s = state{gone: math.MaxUint64, pushed: s.pushed, slots: s.slots[:0]}
 	s.regs[m.sp] = sp
 	if fp.kind == frame {
 		s.regs[m.fp] = fp
@@ -151,34 +210,39 @@ func (r *Reader) start(entry bool) *state {
 // some out.
 func (f *follower) decode(b []byte, addr uint64) bool {
 	m, whole := f.r.machine, true
+	f.insts = f.insts[:0]
 	for len(b) > 0 {
 		if len(f.insts) == maxInsts {
 			return false
 		}
-		first := len(f.ops)
+		first := len(f.decoder.ops)
 		in, ok := m.decode(f.decoder, b, addr)
 		if !ok || in.size == 0 || int(in.size) > len(b) {
-			f.ops = f.ops[:first]
+			f.decoder.ops = f.decoder.ops[:first]
 			step := min(m.step, len(b))
 			in = inst{flow: Stop, size: uint8(step), via: none, a: none, b: none}
 			whole = false
 		}
-		in.addr, in.ops, in.n = addr, int32(first), uint8(len(f.ops)-first)
+		in.addr, in.ops, in.n = addr, int32(first), uint8(len(f.decoder.ops)-first)
 		f.insts = append(f.insts, in)
 		b, addr = b[in.size:], addr+uint64(in.size)
 	}
 	return whole
 }
 
-// link files the instructions that are targets of jumps and branches, and
+// link marks the instructions that are targets of jumps and branches, and
 // reports whether some go backwards. A jump out of the code is a tail call.
 func (f *follower) link() bool {
-	f.index, f.waits = map[uint64]int32{}, map[int32]bool{}
-	loopHeads := map[uint64]bool{}
-	if len(f.insts) == 0 {
+	n := len(f.insts)
+	f.ahead, f.back = resized(f.ahead, n), resized(f.back, n)
+	if n == 0 {
+		f.at = f.at[:0]
 		return false
 	}
-	lo, hi := f.insts[0].addr, f.insts[len(f.insts)-1].addr
+	// Until the instructions are marked, -1 is a target, and -2 that of a loop.
+	lo, hi := f.insts[0].addr, f.insts[n-1].addr
+	f.at = resized(f.at, int(hi-lo)+1)
+	loops := false
 	for i := range f.insts {
 		in := &f.insts[i]
 		if in.flow != Jump && in.flow != Branch || in.via != none {
@@ -190,33 +254,45 @@ func (f *follower) link() bool {
 			}
 			continue
 		}
-		f.index[in.target] = -1
+		to := &f.at[in.target-lo]
 		if in.target <= in.addr {
-			loopHeads[in.target] = true
+			*to, loops = -2, true
+		} else if *to == 0 {
+			*to = -1
 		}
 	}
 	for i := range f.insts {
-		if _, ok := f.index[f.insts[i].addr]; ok {
-			f.index[f.insts[i].addr] = int32(i)
-		}
-		if loopHeads[f.insts[i].addr] {
-			f.waits[int32(i)] = true
+		in := &f.insts[i]
+		if to := &f.at[in.addr-lo]; *to != 0 {
+			in.joins, in.head = true, *to == -2
+			*to = int32(i) + 1
 		}
 	}
-	return len(loopHeads) > 0
+	return loops
+}
+
+// resized returns n zeros, in list if there is room.
+func resized[T any](list []T, n int) []T {
+	if cap(list) < n {
+		return make([]T, n, n+n/4)
+	}
+	list = list[:n]
+	clear(list)
+	return list
 }
 
 // pass goes through all instructions in order.
 func (f *follower) pass(cur *state) {
-	f.ahead, f.calm = map[int32]*state{}, nil
-	f.stored = 0
-	for _, s := range f.back {
-		f.stored += len(s.slots)
+	clear(f.ahead)
+	f.drop(f.calm)
+	f.calm, f.stored = nil, 0
+	for _, i := range f.heads {
+		f.stored += len(f.back[i].slots)
 	}
 	live, dead := true, false
 	for i := range f.insts {
 		in := &f.insts[i]
-		_, target := f.index[in.addr]
+		target := in.joins
 		if dead && !target || !live && !target && in.flow == Next && in.n == 0 {
 			continue // not reached, or padding
 		}
@@ -238,31 +314,31 @@ func (f *follower) pass(cur *state) {
 // behind.
 func (f *follower) join(i int32, cur *state, live bool) *state {
 	sp := f.r.machine.sp
-	for _, from := range []map[int32]*state{f.ahead, f.back} {
-		s := from[i]
-		if s == nil {
-			continue
-		}
+	for _, s := range [2]*state{f.ahead[i], f.back[i]} {
 		switch {
+		case s == nil:
 		case live:
 			cur.meet(s, sp)
 		default:
-			cur = s.clone()
+			f.drop(cur)
+			cur = f.clone(s)
 			live = true
 		}
 	}
 	if ahead := f.ahead[i]; ahead != nil {
 		f.stored -= len(ahead.slots)
-		delete(f.ahead, i)
+		f.ahead[i] = nil
+		f.drop(ahead)
 	}
 	if live {
 		return cur
 	}
-	if f.out == nil && f.waits[i] {
+	if f.out == nil && f.insts[i].head {
 		return nil
 	}
 	if f.calm != nil {
-		cur = f.calm.clone()
+		f.drop(cur)
+		cur = f.clone(f.calm)
 	}
 	f.forget(cur)
 	return cur
@@ -270,8 +346,11 @@ func (f *follower) join(i int32, cur *state, live bool) *state {
 
 // branch brings the state at instruction i to the target of its branch.
 func (f *follower) branch(i int32, target uint64, cur *state) {
-	to, ok := f.index[target]
-	if !ok || to < 0 {
+	if target < f.lo || target-f.lo >= uint64(len(f.at)) {
+		return
+	}
+	to := f.at[target-f.lo] - 1
+	if to < 0 {
 		return
 	}
 	states := f.ahead
@@ -284,13 +363,14 @@ func (f *follower) branch(i int32, target uint64, cur *state) {
 		}
 		return
 	}
-	s := cur.clone()
+	s := f.clone(cur)
 	if f.stored += len(s.slots); f.stored > maxStored {
 		f.stored -= len(s.slots)
-		s.slots, s.gone = nil, math.MaxUint64
+		s.slots, s.gone = s.slots[:0], math.MaxUint64
 	}
 	states[to] = s
 	if to <= i {
+		f.heads = append(f.heads, to)
 		f.lost = true
 	}
 }
@@ -299,8 +379,8 @@ func (f *follower) branch(i int32, target uint64, cur *state) {
 // it.
 func (f *follower) step(in *inst, cur *state, i int32) bool {
 	r := f.r
-	for k := range f.ops[in.ops : in.ops+int32(in.n)] {
-		cur.do(&f.ops[in.ops+int32(k)], r)
+	for k := range f.decoder.ops[in.ops : in.ops+int32(in.n)] {
+		cur.do(&f.decoder.ops[in.ops+int32(k)], r)
 	}
 	if r.m.Arch == image.X86 {
 		cur.pushed = max(0, cur.pushed+f.pushed(in, cur))
@@ -334,7 +414,7 @@ func (f *follower) step(in *inst, cur *state, i int32) bool {
 		f.emit(in, cur, nil)
 	}
 	if in.flow == Jump && f.calm == nil {
-		f.calm = cur.clone()
+		f.calm = f.clone(cur)
 	}
 	return false
 }
@@ -357,7 +437,7 @@ func (f *follower) pushed(in *inst, s *state) int64 {
 		return 0
 	}
 	if in.imm > 0 && in.n > 0 {
-		if o := &f.ops[in.ops+int32(in.n)-1]; o.kind == opStore && s.regs[o.b].kind == initial {
+		if o := &f.decoder.ops[in.ops+int32(in.n)-1]; o.kind == opStore && s.regs[o.b].kind == initial {
 			return 0
 		}
 	}
@@ -369,8 +449,9 @@ func (f *follower) called(in *inst, s *state, callee val, i int32) {
 	r := f.r
 	m, conv := r.machine, r.conv
 	if f.calm == nil || s.regs[m.sp].kind == frame && s.regs[m.sp].n < f.calm.regs[m.sp].n {
-		f.calm = s.clone()
-		f.calm.slots = nil
+		f.drop(f.calm)
+		f.calm = f.clone(s)
+		f.calm.slots = f.calm.slots[:0]
 	}
 	if in.flow == Syscall {
 		s.regs[conv.result] = val{kind: result, n: int64(in.addr)}
@@ -435,7 +516,7 @@ func (f *follower) movesStack(i int32) int64 {
 	if in.n == 0 {
 		return 0
 	}
-	if o := f.ops[in.ops]; o.kind == opAdd && o.dst == sp && o.a == sp && o.b == none && in.n == 2 {
+	if o := f.decoder.ops[in.ops]; o.kind == opAdd && o.dst == sp && o.a == sp && o.b == none && in.n == 2 {
 		return o.imm
 	}
 	return 0

@@ -64,6 +64,8 @@ type inst struct {
 	cond   cond
 	a, b   uint8 // registers that a branch compares, if not none: a with b, or with imm if b is none
 	bit    bool  // a branch on bit imm of a
+	joins  bool  // a jump or branch leads here
+	head   bool  // one of them from behind: a loop begins here
 }
 
 // A cond is the condition of a branch.

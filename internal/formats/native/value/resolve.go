@@ -239,11 +239,11 @@ func (r *Reader) measure(v *Value, n int64, foreign bool) {
 	}
 	switch v.Kind {
 	case String:
-		if v.Addr == 0 || !r.packed || foreign || n > int64(len(v.Text)) {
+		if v.Addr == 0 || !r.packed() || foreign || n > int64(len(v.Text)) {
 			return
 		}
 	case Address:
-		if n < 2 && !r.packed {
+		if n < 2 && !r.packed() {
 			return
 		}
 	case Stack:

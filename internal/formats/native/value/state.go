@@ -322,6 +322,9 @@ func (s *state) do(o *op, r *Reader) {
 	case opOutcome:
 		s.flags = flags{outcome, s.regs[o.a], val{kind: num}, o.a, none}
 	case opTruth:
+		if r.truths == nil {
+			r.truths = map[int64]flags{}
+		}
 		r.truths[o.imm] = s.flags
 		s.write(o.dst, val{kind: truth, n: o.imm}, 0, r)
 	case opUnflag:

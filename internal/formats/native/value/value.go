@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"sync"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
@@ -92,7 +93,7 @@ type Reader struct {
 	machine *machine // nil if the instructions are not read
 	conv    *convention
 	foreign *convention // of functions from elsewhere: C's
-	packed  bool        // texts lie side by side without a NUL, and go with their length: Go, Rust
+	packed  func() bool // texts lie side by side without a NUL, and go with their length: Go, Rust
 	fixed   bool        // plain numbers can be addresses
 
 	codes   []span            // where instructions are, apart from each other
@@ -104,6 +105,7 @@ type Reader struct {
 	thunks  map[uint64]val
 	inThunk int
 	truths  map[int64]flags // of the function that is followed
+	room    *room           // of the last
 
 	kept  map[run]*flow
 	steps int // in kept
@@ -125,7 +127,7 @@ func New(c *code.Code) *Reader {
 	}
 	isGo := madeByGo(m)
 	r.conv, r.foreign = conventionOf(m, isGo), conventionOf(m, false)
-	r.packed = isGo || bytes.Contains(m.Data, []byte("/rustc/"))
+	r.packed = sync.OnceValue(func() bool { return isGo || bytes.Contains(m.Data, []byte("/rustc/")) })
 	r.fixed = len(m.Segments) > 0 && m.Segments[0].Addr >= minFixed
 	r.codes = codeSpans(m)
 	for i := range m.Imports {
@@ -155,7 +157,20 @@ const minFixed = 0x8000
 // madeByGo reports whether the functions of a binary pass arguments as Go does:
 // it has what Go's linker writes down about a build, or Go's table of functions.
 func madeByGo(m *image.Image) bool {
-	return m.Functions.Method == "pclntab" || bytes.Contains(m.Data, []byte("\xff Go buildinf:"))
+	if m.Functions.Method == "pclntab" {
+		return true
+	}
+	// Without its first bytes, which are common in code, it is found faster.
+	data, mark := m.Data, "\xff Go buildinf:"
+	for at := 0; ; at++ {
+		i := bytes.Index(data[at:], []byte(mark[2:]))
+		if i < 0 {
+			return false
+		}
+		if at += i; at >= 2 && string(data[at-2:at]) == mark[:2] {
+			return true
+		}
+	}
 }
 
 // Args returns the first n integer arguments of the call, tail call or system

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/groundtruth"
@@ -21,6 +22,7 @@ func main() {
 	only := flag.String("only", "", "targets to build for, with commas; empty: all")
 	score := flag.Bool("score", false, "scan the programs and print what is found of them")
 	misses := flag.Bool("misses", false, "with -score: list every program of which something was missed")
+	languages := flag.Bool("languages", false, "build Go and Rust programs as well")
 	again := flag.Bool("again", false, "score what an earlier run built")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -32,13 +34,13 @@ func main() {
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
 	}
-	if err := plant(context.Background(), flag.Arg(0), o, *score, *misses, *again); err != nil {
+	if err := plant(context.Background(), flag.Arg(0), o, *languages, *score, *misses, *again); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func plant(ctx context.Context, folder string, o groundtruth.Options, score, misses, again bool) error {
+func plant(ctx context.Context, folder string, o groundtruth.Options, languages, score, misses, again bool) error {
 	programs := filepath.Join(folder, "programs")
 	known := filepath.Join(folder, "truth.json")
 	var truths []groundtruth.Truth
@@ -57,6 +59,17 @@ func plant(ctx context.Context, folder string, o groundtruth.Options, score, mis
 		var err error
 		if truths, err = groundtruth.Build(ctx, programs, o); err != nil {
 			return err
+		}
+		if languages {
+			inGo, err := groundtruth.BuildGo(ctx, programs, 4)
+			if err != nil {
+				return err
+			}
+			inRust, err := groundtruth.BuildRust(ctx, programs, true)
+			if err != nil {
+				return err
+			}
+			truths = slices.Concat(truths, inGo, inRust)
 		}
 		data, err := json.MarshalIndent(truths, "", " ")
 		if err != nil {

@@ -1,0 +1,42 @@
+package app
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/loupe-sec/loupe/internal/core/scan"
+)
+
+// results opens the cache of what earlier scans found out. It is nil if there
+// is none: a scan without it takes longer, and is none the worse.
+func (a *App) results(req ScanRequest) (cache scan.Cache, done func()) {
+	none := func() {}
+	if a.opt.DataDir == "" || req.NoCache {
+		return nil, none
+	}
+	program := build()
+	if program == "" {
+		return nil, none
+	}
+	c, err := scan.OpenCache(filepath.Join(a.opt.DataDir, "cache", "results"), a.opt.Version+" "+program)
+	if err != nil {
+		return nil, none
+	}
+	return c, func() { c.Close() }
+}
+
+// build tells this program from all that were built from other source, which
+// may have the same version: while it is developed, versions say little.
+var build = sync.OnceValue(func() string {
+	name, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
+})

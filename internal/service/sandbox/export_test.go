@@ -1,0 +1,6 @@
+package sandbox
+
+var (
+	Encode = encode
+	Decode = decode
+)
