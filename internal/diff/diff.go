@@ -103,8 +103,12 @@ func side(r, other *report.Report) report.DiffSide {
 	for _, b := range r.Binaries {
 		s.TotalBinarySize += b.Size
 	}
+	theirs := make(map[finding.Note]bool, len(other.Notes))
+	for _, n := range other.Notes {
+		theirs[n] = true
+	}
 	for _, n := range r.Notes {
-		if !slices.Contains(other.Notes, n) {
+		if !theirs[n] {
 			s.Notes = append(s.Notes, n)
 		}
 	}
@@ -180,9 +184,11 @@ func (c *comparison) ownVersions(d *report.ComponentDiff) {
 // without returns the components of a list whose package URL is not in another,
 // by package URL.
 func without(list, other []report.Component) []report.Component {
-	out := slices.DeleteFunc(slices.Clone(list), func(p report.Component) bool {
-		return slices.ContainsFunc(other, func(o report.Component) bool { return o.PURL == p.PURL })
-	})
+	theirs := make(map[string]bool, len(other))
+	for _, p := range other {
+		theirs[p.PURL] = true
+	}
+	out := slices.DeleteFunc(slices.Clone(list), func(p report.Component) bool { return theirs[p.PURL] })
 	slices.SortFunc(out, func(a, b report.Component) int { return cmp.Compare(a.PURL, b.PURL) })
 	return out
 }

@@ -93,17 +93,24 @@ func (c *comparison) downloads() []report.DownloadChange {
 		},
 		func(n int, d *inventory.Download) string { return d.Stage },
 	} {
-		for i := 0; i < len(from); i++ {
-			j := slices.IndexFunc(to, func(d *inventory.Download) bool { return key(1, d) == key(0, from[i]) })
-			if j < 0 {
+		waiting := map[string]side{}
+		for _, d := range from {
+			waiting[key(0, d)] = append(waiting[key(0, d)], d)
+		}
+		done := map[*inventory.Download]bool{}
+		for _, d := range to {
+			list := waiting[key(1, d)]
+			if len(list) == 0 {
 				continue
 			}
-			if a, b := newSide(from[i]), newSide(to[j]); c.differ(a, b) {
-				out = append(out, report.DownloadChange{Status: report.DiffChanged, Stage: cmp.Or(to[j].Stage, from[i].Stage), From: a, To: b})
+			waiting[key(1, d)] = list[1:]
+			done[d], done[list[0]] = true, true
+			if a, b := newSide(list[0]), newSide(d); c.differ(a, b) {
+				out = append(out, report.DownloadChange{Status: report.DiffChanged, Stage: cmp.Or(d.Stage, list[0].Stage), From: a, To: b})
 			}
-			from, to = slices.Delete(from, i, i+1), slices.Delete(to, j, j+1)
-			i--
 		}
+		paired := func(d *inventory.Download) bool { return done[d] }
+		from, to = slices.DeleteFunc(from, paired), slices.DeleteFunc(to, paired)
 	}
 	for _, d := range from {
 		out = append(out, report.DownloadChange{Status: report.DiffRemoved, Stage: d.Stage, From: newSide(d)})

@@ -268,27 +268,82 @@ func (m *matcher) similar(kind func(*inventory.Binary) any) {
 }
 
 // A fingerprint is what binaries are held against each other by.
-type fingerprint struct{ imports, exports, texts, bodies map[any]bool }
+type fingerprint struct{ imports, exports, texts, bodies sketch }
+
+// A sketch stands for a set: the lowest of its hashes, sorted (Broder, "On the
+// resemblance and containment of documents", SEQUENCES 1997). However large the
+// sets, comparing two costs the same.
+type sketch []uint64
+
+// sketchSize is how many hashes are kept: with 256, the share that two sets
+// have in common is off by 3 of 100 or so.
+const sketchSize = 256
+
+func newSketch(hashes []uint64) sketch {
+	slices.Sort(hashes)
+	hashes = slices.Compact(hashes)
+	return sketch(hashes[:min(len(hashes), sketchSize)])
+}
+
+// common returns the share of two sets that is in both, and false if both are
+// empty.
+func (a sketch) common(b sketch) (float64, bool) {
+	both, all := 0, 0
+	i, j := 0, 0
+	for all < sketchSize && (i < len(a) || j < len(b)) {
+		all++
+		switch {
+		case j == len(b) || i < len(a) && a[i] < b[j]:
+			i++
+		case i == len(a) || b[j] < a[i]:
+			j++
+		default:
+			both, i, j = both+1, i+1, j+1
+		}
+	}
+	if all == 0 {
+		return 0, false
+	}
+	return float64(both) / float64(all), true
+}
 
 func newFingerprint(b *inventory.Binary) fingerprint {
-	f := fingerprint{map[any]bool{}, map[any]bool{}, map[any]bool{}, map[any]bool{}}
-	for _, s := range b.Imports {
-		f.imports[s] = true
-	}
-	for _, s := range b.Exports {
-		f.exports[s] = true
-	}
+	var texts, bodies []uint64
 	for _, s := range b.Strings {
-		f.texts[s.Value] = true
+		texts = append(texts, hash(s.Value))
 	}
 	if b.Marks != nil {
 		for i := range b.Marks.Functions {
 			if m := &b.Marks.Functions[i]; m.Body != 0 && !m.Short && !m.Known {
-				f.bodies[m.Body] = true
+				bodies = append(bodies, stir(m.Body))
 			}
 		}
 	}
-	return f
+	return fingerprint{newSketch(hashes(b.Imports)), newSketch(hashes(b.Exports)), newSketch(texts), newSketch(bodies)}
+}
+
+func hashes(list []string) []uint64 {
+	out := make([]uint64, len(list))
+	for i, s := range list {
+		out[i] = hash(s)
+	}
+	return out
+}
+
+// hash is FNV-1a, stirred so that its lowest values are a fair sample.
+func hash(s string) uint64 {
+	h := uint64(0xcbf29ce484222325)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 0x100000001b3
+	}
+	return stir(h)
+}
+
+// stir is the finalizer of SplitMix64.
+func stir(v uint64) uint64 {
+	v = (v ^ v>>30) * 0xbf58476d1ce4e5b9
+	v = (v ^ v>>27) * 0x94d049bb133111eb
+	return v ^ v>>31
 }
 
 // alike returns how much two binaries share, from 0 to 1: the mean over what
@@ -297,20 +352,13 @@ func newFingerprint(b *inventory.Binary) fingerprint {
 func (f fingerprint) alike(g fingerprint) float64 {
 	sum, weights := 0.0, 0.0
 	for _, part := range []struct {
-		a, b   map[any]bool
+		a, b   sketch
 		weight float64
 	}{{f.imports, g.imports, 1}, {f.exports, g.exports, 1}, {f.texts, g.texts, 1.5}, {f.bodies, g.bodies, 2}} {
-		if len(part.a)+len(part.b) == 0 {
-			continue
+		if share, ok := part.a.common(part.b); ok {
+			sum += part.weight * share
+			weights += part.weight
 		}
-		both := 0
-		for k := range part.a {
-			if part.b[k] {
-				both++
-			}
-		}
-		sum += part.weight * float64(both) / float64(len(part.a)+len(part.b)-both)
-		weights += part.weight
 	}
 	if weights == 0 {
 		return 0

@@ -65,7 +65,7 @@ type Client struct {
 	vouched *http.Transport // to where a trusted origin redirects
 	guarded *http.Transport // to all others
 	trusted map[string]bool // by origin
-	roots   *x509.CertPool
+	roots   *x509.CertPool             // nil for those of the system, which are read when a request needs them
 	added   map[[sha256.Size]byte]bool // to roots
 }
 
@@ -91,10 +91,6 @@ func New(opts Options) *Client {
 		slots:   &slots{byHost: map[string]*slot{}},
 		trusted: map[string]bool{},
 		added:   map[[sha256.Size]byte]bool{},
-	}
-	var err error
-	if c.roots, err = x509.SystemCertPool(); err != nil {
-		c.roots = x509.NewCertPool() // every https request will say that it is not trusted
 	}
 	return c.ready()
 }
@@ -177,7 +173,12 @@ func (c *Client) TrustCertificates(pem []byte) error {
 	} else {
 		c.added[sum] = true
 	}
-	roots := c.roots.Clone()
+	roots, err := c.roots, error(nil)
+	if roots != nil {
+		roots = roots.Clone()
+	} else if roots, err = x509.SystemCertPool(); err != nil {
+		roots = x509.NewCertPool() // requests to other hosts will say that they are not trusted
+	}
 	if !roots.AppendCertsFromPEM(pem) {
 		return fmt.Errorf("egress: no PEM certificate in %d bytes", len(pem))
 	}

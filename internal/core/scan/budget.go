@@ -19,19 +19,23 @@ type Options struct {
 
 // Limits are what a scan may use. What does not fit leaves a note.
 type Limits struct {
-	FileSize int64         // of one file, in bytes: it is read whole; larger ones are for sources that stream
-	Memory   int64         // of file contents held at once, in bytes; one file may exceed it alone
+	FileSize int64         // of one file, in bytes; where files cannot be mapped, 1 GiB is the most
+	Memory   int64         // of files looked at at once, in bytes: what is made of one may be as large; one file may exceed it alone
 	FileTime time.Duration // of one scanner on one file: a hostile file must not starve the others
 	Time     time.Duration // of the whole scan: a scan that never ends is no answer
 }
 
 // DefaultLimits suit a machine with a few GiB of memory.
 var DefaultLimits = Limits{
-	FileSize: 1 << 30,
-	Memory:   160 << 20,
+	FileSize: 4 << 30,
+	Memory:   2 * memoryEach,
 	FileTime: 2 * time.Minute,
 	Time:     30 * time.Minute,
 }
+
+// memoryEach is how much [Limits].Memory is for one worker, if nothing else is
+// said: most files are smaller, and larger ones had better wait for each other.
+const memoryEach = 24 << 20
 
 func (o Options) withDefaults() Options {
 	if o.Workers <= 0 {
@@ -41,7 +45,7 @@ func (o Options) withDefaults() Options {
 		o.Limits.FileSize = DefaultLimits.FileSize
 	}
 	if o.Limits.Memory <= 0 {
-		o.Limits.Memory = DefaultLimits.Memory
+		o.Limits.Memory = max(DefaultLimits.Memory, int64(o.Workers)*memoryEach)
 	}
 	if o.Limits.FileTime <= 0 {
 		o.Limits.FileTime = DefaultLimits.FileTime

@@ -19,7 +19,7 @@ const (
 	// maxResident is how many bytes of files may be in the memory of the
 	// process before the pages of mappings are dropped. They stay in the
 	// system's cache of files, so that touching them again is cheap.
-	maxResident = 48 << 20
+	maxResident = 32 << 20
 
 	// sweepEvery is how often that is checked while larger files are mapped.
 	sweepEvery = 4 * time.Millisecond

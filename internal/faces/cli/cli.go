@@ -72,9 +72,13 @@ func version() string {
 }
 
 // Main runs the command line and returns the exit code. An interrupt ends the
-// command in order, a second one at once.
+// command in order, a second one at once. The process of a sandbox has no command
+// line of a person: it is the program that starts itself.
 func Main(args []string, s Streams) int {
-	relaxGC(s.Env)
+	tuneGC(s.Env)
+	if code, asked := app.Inspect(args); asked {
+		return code
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)

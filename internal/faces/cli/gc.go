@@ -8,16 +8,18 @@ import (
 
 // Most commands are done before the heap is large, and with the default
 // setting the garbage collector spends a quarter of their time on heaps of a
-// few MB. So it starts lazy and becomes its usual self once there is something
-// to collect.
+// few MB. So it starts lazy. Heaps that are large hold the analysis of large
+// binaries, which is quick to collect, as there are few pointers in it: they
+// are given less room than usual, for the sake of the peak.
 const (
-	lazyPercent = 400
-	largeHeap   = 32 << 20 // live bytes
+	lazyPercent  = 400
+	leastPercent = 30
+	room         = 32 << 20 // bytes of garbage that may come together, if the percentages allow it
 )
 
-// relaxGC makes the garbage collector lazy while the heap is small, unless the
-// user has said in GOGC what it should do.
-func relaxGC(env func(string) string) {
+// tuneGC makes the garbage collector lazy while the heap is small and strict
+// once it is large, unless the user has said in GOGC what it should do.
+func tuneGC(env func(string) string) {
 	if env("GOGC") == "" {
 		debug.SetGCPercent(lazyPercent)
 		watchGC()
@@ -31,9 +33,9 @@ func watchGC() {
 	runtime.SetFinalizer(new(sentinel), func(*sentinel) {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(live)
-		if live[0].Value.Kind() == metrics.KindUint64 && live[0].Value.Uint64() > largeHeap {
-			debug.SetGCPercent(100)
-			return
+		if live[0].Value.Kind() == metrics.KindUint64 {
+			percent := room * 100 / max(live[0].Value.Uint64(), 1)
+			debug.SetGCPercent(int(min(max(percent, leastPercent), lazyPercent)))
 		}
 		watchGC()
 	})

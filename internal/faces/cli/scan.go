@@ -17,13 +17,14 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/report"
 	"github.com/loupe-sec/loupe/internal/service/app"
+	"github.com/loupe-sec/loupe/internal/service/sandbox"
 )
 
 // scanFlags are the flags of `loupe scan`.
 type scanFlags struct {
 	format, out, failOn, now string
 	scanners, hosts          []string
-	platform, data           string
+	platform, data, sandbox  string
 	rules                    []string
 	offline, quiet, explain  bool
 	prebuilt, noCache        bool
@@ -68,12 +69,20 @@ Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`
 	flags.StringSliceVar(&f.hosts, "fetch-host", nil, "a further `host` that --fetch-prebuilt may ask")
 	flags.BoolVar(&f.offline, "offline", false, "use no network: only files and what earlier scans fetched")
 	flags.BoolVar(&f.noCache, "no-cache", false, "look at every binary anew, also at those that an earlier scan has looked at")
+	sandboxFlag(c, &f.sandbox)
 	flags.StringVar(&f.now, "now", "", "the `time` of the report, as 2026-01-02T15:04:05Z, so that equal input gives equal bytes")
 	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
 	flags.BoolVar(&f.explain, "explain", false, "show the terms that add up to each risk score (table)")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress on the standard error")
 	complete(c, formatNames())
 	return c
+}
+
+func sandboxFlag(c *cobra.Command, mode *string) {
+	c.Flags().StringVar(mode, "sandbox", string(sandbox.Off), "look at the target in a process that has given up files, network and memory beyond a limit: off, auto for as much of that as this system offers, on to refuse where files cannot be closed off")
+	if err := c.RegisterFlagCompletionFunc("sandbox", cobra.FixedCompletions([]string{"off", "auto", "on"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is defined above
+	}
 }
 
 // complete tells the shell what the flags take.
@@ -129,10 +138,10 @@ func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
 	req.Event = watch.event
 	rep, err := newApp(cmp.Or(f.data, app.DefaultDataDir())).Scan(c.Context(), req)
 	watch.done()
-	if err != nil {
+	if rep == nil {
 		return err
 	}
-	if err := s.write(f.out, format, rep, f.explain); err != nil {
+	if err := cmp.Or(s.write(f.out, format, rep, f.explain), err); err != nil {
 		return err
 	}
 	return gate(rep.Findings, failOn)
@@ -142,6 +151,9 @@ func (s Streams) scan(c *cobra.Command, f scanFlags, name string) error {
 func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format, failOn finding.Severity, err error) {
 	req = app.ScanRequest{Platform: f.platform, Scanners: f.scanners, Offline: f.offline, NoCache: f.noCache, FetchPrebuilt: f.prebuilt, FetchHosts: f.hosts}
 	if req.Target, err = target.Parse(name); err != nil {
+		return req, format, failOn, usageError{err}
+	}
+	if req.Sandbox.Mode, err = sandbox.ParseMode(f.sandbox); err != nil {
 		return req, format, failOn, usageError{err}
 	}
 	if f.now != "" {

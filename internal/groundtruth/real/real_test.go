@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -130,13 +132,7 @@ func TestReal(t *testing.T) {
 	}
 	a := app.New(app.Options{Version: "test", DataDir: cmp.Or(os.Getenv("LOUPE_LIVE_DATA"), t.TempDir())})
 	var all score
-	for _, release := range slices.Sorted(func(yield func(string) bool) {
-		for name := range groups {
-			if !yield(name) {
-				return
-			}
-		}
-	}) {
+	for _, release := range slices.Sorted(maps.Keys(groups)) {
 		t.Run(strings.TrimPrefix(release, "pkg:"), func(t *testing.T) {
 			for r, b := range scan(t, a, release, groups[release]) {
 				all.add(t, r, b)
@@ -147,7 +143,7 @@ func TestReal(t *testing.T) {
 }
 
 // scan yields each row of a release with the binary that it is about.
-func scan(t *testing.T, a *app.App, release string, rows []row) func(func(row, *inventory.Binary) bool) {
+func scan(t *testing.T, a *app.App, release string, rows []row) iter.Seq2[row, *inventory.Binary] {
 	t.Helper()
 	tgt, err := target.Parse(release)
 	if err != nil {
@@ -197,9 +193,9 @@ func platforms(rows []row) string {
 
 // A score counts cells.
 type score struct {
-	judged         int
-	falsely        map[inventory.BehaviorName]int // reported, and not there
-	missed         map[inventory.BehaviorName]int
+	judged          int
+	falsely         map[inventory.BehaviorName]int // reported, and not there
+	missed          map[inventory.BehaviorName]int
 	nFalse, nMissed int
 }
 

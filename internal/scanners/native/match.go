@@ -403,6 +403,11 @@ func (s *subject) called(c *condition, list []proof, addrs map[string]uint64) []
 		list[i].uses = s.program.callsOf(addrs[list[i].Value])
 	}
 	if !c.own || !s.program.Read {
+		for i := range list {
+			if addr := addrs[list[i].Value]; len(list[i].uses) == 0 && addr != 0 {
+				list[i].uses = s.program.leading(addr)
+			}
+		}
 		return list
 	}
 	return slices.DeleteFunc(list, func(p proof) bool { return len(p.uses) == 0 })

@@ -139,9 +139,10 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 	known.Taken = s.taken()
 	known.Behaviors = inventory.Behaviors{}
 	var telling *shown
+	var cut error // what came before the rules were through; what they found until then is kept
 	for i := range set.rules {
-		if ctx.Err() != nil {
-			return context.Cause(ctx) // a hostile file makes rules slow
+		if cut = context.Cause(ctx); cut != nil {
+			break // a hostile file makes rules slow
 		}
 		r := &set.rules[i]
 		v, held := s.try(r)
@@ -166,8 +167,10 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 			Anchor:      known.Slice,
 		})
 	}
-	known.Preview = s.program.preview(telling)
-	if ctx.Value(marking{}) != nil {
+	if cut == nil {
+		known.Preview = s.program.preview(telling)
+	}
+	if cut == nil && ctx.Value(marking{}) != nil {
 		known.Marks = pair.Marks(s.program.Code, s.program.marks)
 	}
 	for _, details := range known.Behaviors {
@@ -177,7 +180,7 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 		p.Note(f.Path, "not looked at: the calls of a statically linked program, which takes nothing from elsewhere that could be named")
 	}
 	inventory.Binaries.Add(p, known)
-	return nil
+	return cut
 }
 
 // silent reports whether a binary shows nothing of what it calls: it is linked

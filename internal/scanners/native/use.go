@@ -408,6 +408,15 @@ func (p *program) climb(uses []uint64) []uint64 {
 	return sites
 }
 
+// leading returns where own code calls into a library from which the function
+// at addr is reached, nothing if no such call is found.
+func (p *program) leading(addr uint64) []uint64 {
+	if uses := p.climb([]uint64{addr}); len(uses) != 1 || uses[0] != addr {
+		return uses
+	}
+	return nil
+}
+
 // maxAround bounds the functions that are looked at around one place.
 const maxAround = 2000
 

@@ -191,7 +191,7 @@ type receiver struct {
 	event    func(scan.Event)
 
 	collector scan.Collector
-	looked    bool // it has begun to look at something
+	looked    bool // at something, to some end
 }
 
 func newReceiver(set *RuleSet, event func(scan.Event)) *receiver {
@@ -220,7 +220,7 @@ func (r *receiver) take(m *message) error {
 	if err != nil {
 		return err
 	}
-	r.looked = r.looked || e.Stage == nil
+	r.looked = r.looked || e.Progress != nil || e.Finding != nil || e.Value != nil
 	r.collector.Event(e)
 	if r.event != nil {
 		r.event(e)

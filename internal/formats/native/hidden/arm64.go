@@ -28,7 +28,6 @@ func (a *arm64) start(at uint64) {
 }
 
 func (a *arm64) where() uint64                      { return a.pc }
-func (a *arm64) leap(to uint64)                     { a.pc = to }
 func (a *arm64) returns()                           { a.pc = a.regs[30] }
 func (a *arm64) result(v uint64)                    { a.regs[0], a.trail[0] = v, given }
 func (a *arm64) argument(n int, called bool) uint64 { return a.regs[n] }

@@ -10,7 +10,7 @@ import (
 
 // Limits of the search for functions that are worth to be carried out.
 const (
-	maxCode    = 64 << 20 // bytes of code that are looked at
+	maxCode    = 12 << 20 // bytes of code that are looked at
 	maxLength  = 16 << 10 // of a function
 	maxLoop    = 400      // bytes of a loop that decodes
 	maxCallers = 12       // of a function that decodes

@@ -22,13 +22,15 @@ type Text struct {
 
 // Limits of what is carried out for one binary.
 const (
-	maxRuns   = 1500    // functions
-	maxSteps  = 20_000  // instructions of one run
-	mostSteps = 400_000 // of all runs
-	maxDepth  = 6       // of calls
-	maxCached = 1 << 12 // decoded instructions; a power of two
-	maxTexts  = 500
-	fewEnough = 150 // functions of a binary that are all run
+	maxRuns     = 1500    // functions
+	maxSteps    = 20_000  // instructions of one run
+	mostSteps   = 250_000 // of all runs
+	maxDepth    = 6       // of calls
+	maxCached   = 1 << 12 // decoded instructions; a power of two
+	maxTexts    = 500
+	shortRun    = 1500 // instructions of the first run, so that a few functions do not use up what all have
+	fewEnough   = 150  // functions of a binary that are all run
+	lookedTwice = 600  // functions of a binary in which imports that fail are tried as well
 )
 
 // Code returns the words that code decodes or puts together, by address. It
@@ -41,19 +43,31 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
 		return nil
 	}
 	list := m.candidates(wanted)
-	for _, answer := range []bool{true, false} {
-		var again []int // those whose way depends on what others answer
-		for _, fn := range list {
-			if m.spent > mostSteps || len(m.texts) >= maxTexts {
-				break
-			}
-			if m.run(fn, answer) {
-				again = append(again, fn)
-			}
-		}
-		list = again
+	long, asked := m.round(list, true, shortRun, mostSteps*2/3)
+	m.round(long, true, maxSteps, mostSteps)
+	if len(c.Functions) <= lookedTwice {
+		m.round(asked, false, maxSteps, mostSteps)
 	}
 	return m.settled()
+}
+
+// round carries out functions, for most instructions each and up to a total. It
+// returns those that it broke off, and those whose way depends on what
+// functions from elsewhere answer.
+func (r *runner) round(list []int, answer bool, most, total int) (long, asked []int) {
+	for _, fn := range list {
+		if r.spent > total || len(r.texts) >= maxTexts {
+			break
+		}
+		broken := r.run(fn, answer, most)
+		if broken {
+			long = append(long, fn)
+		}
+		if r.asked {
+			asked = append(asked, fn)
+		}
+	}
+	return long, asked
 }
 
 // A machine is what the instruction sets have in common: memory, and what runs
@@ -87,8 +101,7 @@ type cpu interface {
 	start(at uint64)
 	step() event
 	where() uint64
-	leap(to uint64) // goes on elsewhere
-	returns()       // goes back to the caller, as the end of a function does
+	returns() // goes back to the caller, as the end of a function does
 	result(v uint64)
 	argument(n int, called bool) uint64
 }
@@ -165,23 +178,24 @@ func newRunner(f *Finder, c *code.Code) *runner {
 }
 
 // run carries out function fn from its start. Imports answer with an address of
-// empty memory, or with 0. It reports whether any was called.
-func (r *runner) run(fn int, answer bool) bool {
+// empty memory, or with 0. It reports whether it broke off behind most
+// instructions.
+func (r *runner) run(fn int, answer bool, most int) bool {
 	r.mem.reset()
 	r.sites, r.asked, r.answer = r.sites[:0], false, answer
 	clear(r.siteOf)
 	r.calls, r.via = append(r.calls[:0], call{fn: fn}), 0
 	r.cpu.start(r.c.Functions[fn].Addr)
 	end := r.mem.place(home)
-	for n := 0; n < maxSteps && !r.mem.failed; n++ {
-		r.spent++
-		e := r.cpu.step()
-		if ok := r.after(e); !ok || r.cpu.where() == end {
+	n := 0
+	for ; n+r.mem.work/8 < most && !r.mem.failed; n++ {
+		if ok := r.after(r.cpu.step()); !ok || r.cpu.where() == end {
 			break
 		}
 	}
 	r.look()
-	return r.asked
+	r.spent += n + r.mem.work/8
+	return n+r.mem.work/8 >= most
 }
 
 // after goes on behind an instruction; false ends the run.
@@ -304,6 +318,7 @@ func (r *runner) copy(to, from uint64, n int) {
 
 func (r *runner) length(at uint64) int {
 	for n := range mostCopied {
+		r.mem.work++
 		if b, _, _ := r.mem.peek(at + uint64(n)); b == 0 {
 			return n
 		}
@@ -321,6 +336,7 @@ func (r *runner) look() {
 		}
 		p.lo, p.hi = 0, 0
 		b := r.bytes(p, lo, hi)
+		r.mem.work += len(b) / 4
 		r.f.texts.finder.scan(b, func(l, start int) bool {
 			r.found(r.f.texts.literals[l].word, lo+uint64(start), 1)
 			return true
@@ -428,7 +444,7 @@ func (r *runner) plain(text string, computed bool) bool {
 	}
 	data := r.mem.m.Data
 	known = bytes.Contains(data, []byte(text))
-	if !known && computed && len(data) <= maxCode {
+	if !known && computed && len(data) <= mostLowered {
 		if r.lower == nil {
 			r.lower = bytes.ToLower(data)
 		}
@@ -437,6 +453,10 @@ func (r *runner) plain(text string, computed bool) bool {
 	r.inPlain[key] = known
 	return known
 }
+
+// mostLowered is the largest image whose text is compared without regard to
+// capitals, in bytes.
+const mostLowered = 32 << 20
 
 type plainKey struct {
 	text     string

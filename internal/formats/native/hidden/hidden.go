@@ -18,10 +18,8 @@ package hidden
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"math/bits"
 	"slices"
-	"strings"
 )
 
 // MinWord is the length of the shortest words that are found, in bytes. Those
@@ -95,6 +93,10 @@ func New(words []string) *Finder {
 	f := &Finder{words: slices.Clone(words)}
 	var xor, add, plain, ramp, texts build
 	var lags [17]build
+	plain.expect(14 * len(words))
+	for _, b := range []*build{&xor, &add, &ramp, &texts} {
+		b.expect(2 * len(words))
+	}
 	for i, w := range f.words {
 		p := pattern{w, len(w)}
 		if len(w) < fullWord {
@@ -149,27 +151,48 @@ const (
 // forms adds the encodings of a word that turn it into other fixed bytes.
 func forms(to *build, word int, w string) {
 	for n := 1; n < 8; n++ {
-		turned := []byte(w)
+		turned := to.room(len(w))
 		for k := range turned {
-			turned[k] = bits.RotateLeft8(turned[k], n)
+			turned[k] = bits.RotateLeft8(w[k], n)
 		}
 		to.add(turned, literal{word: word, form: rotated, arg: n})
 	}
-	to.add([]byte(strings.Map(turn13, w)), literal{word: word, form: rot13})
-	lower := hex.EncodeToString([]byte(w))
-	for _, h := range []string{lower, strings.ToUpper(lower)} {
-		to.add([]byte(h), literal{word: word, form: hexed, length: len(h)})
+	turned := to.room(len(w))
+	for k := range turned {
+		turned[k] = byte(turn13(rune(w[k])))
+	}
+	to.add(turned, literal{word: word, form: rot13})
+	for _, digits := range []string{"0123456789abcdef", "0123456789ABCDEF"} {
+		h := to.room(2 * len(w))
+		for k := range len(w) {
+			h[2*k], h[2*k+1] = digits[w[k]>>4], digits[w[k]&15]
+		}
+		to.add(h, literal{word: word, form: hexed, length: len(h)})
 	}
 	for before := range 3 {
-		all := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\x00", before) + w))
+		all := to.room(base64.StdEncoding.EncodedLen(before + len(w)))
+		base64.StdEncoding.Encode(all, append(make([]byte, before, 64), w...))
 		core := all[(before*8+5)/6 : (before+len(w))*8/6] // what depends on the word alone
-		for _, c := range []string{core, strings.NewReplacer("+", "-", "/", "_").Replace(core)} {
-			to.add([]byte(c), literal{word: word, form: based, arg: before, length: len(c)})
-			if c == strings.NewReplacer("+", "-", "/", "_").Replace(c) {
-				break
-			}
+		l := literal{word: word, form: based, arg: before, length: len(core)}
+		to.add(core, l)
+		if url := forURLs(to.room(len(core)), core); !bytes.Equal(url, core) {
+			to.add(url, l)
 		}
 	}
+}
+
+// forURLs turns base64 into its form for addresses (RFC 4648, section 5).
+func forURLs(to, core []byte) []byte {
+	for i, c := range core {
+		switch c {
+		case '+':
+			c = '-'
+		case '/':
+			c = '_'
+		}
+		to[i] = c
+	}
+	return to
 }
 
 // turn13 is ROT13.
@@ -187,6 +210,22 @@ func turn13(r rune) rune {
 type build struct {
 	bytes    [][]byte
 	literals []literal
+	spare    []byte
+}
+
+// expect makes room for n literals.
+func (b *build) expect(n int) {
+	b.bytes, b.literals = make([][]byte, 0, n), make([]literal, 0, n)
+}
+
+// room returns n bytes.
+func (b *build) room(n int) []byte {
+	if len(b.spare) < n {
+		b.spare = make([]byte, max(n, 16<<10))
+	}
+	out := b.spare[:n:n]
+	b.spare = b.spare[n:]
+	return out
 }
 
 func (b *build) add(text []byte, l literal) {

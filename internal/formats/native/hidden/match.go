@@ -15,6 +15,7 @@ type matcher struct {
 	shift    uint     // of hashes
 	maybe    []uint64 // one bit a hash
 	sure     []uint64 // the same for another hash, which is asked where the first says yes
+	fewer    uint     // bits of a hash that are not looked at in heads
 	heads    []int32  // by hash: index of the first place, plus 1
 	places   []place
 	literals [][]byte
@@ -37,7 +38,9 @@ func newMatcher(literals [][]byte) *matcher {
 	m := &matcher{shift: 32 - min(max(size, 10), 20), literals: literals, high: highBits}
 	m.maybe = make([]uint64, 1<<(32-m.shift)/64)
 	m.sure = make([]uint64, len(m.maybe))
-	m.heads = make([]int32, 1<<(32-m.shift))
+	m.fewer = 3
+	m.heads = make([]int32, 1<<(32-m.shift)>>m.fewer)
+	m.places = make([]place, 0, 2*len(literals))
 	for i, l := range literals {
 		if len(l) < minLiteral {
 			continue
@@ -52,8 +55,8 @@ func newMatcher(literals [][]byte) *matcher {
 			m.maybe[h>>6] |= 1 << (h & 63)
 			again := m.again(key)
 			m.sure[again>>6] |= 1 << (again & 63)
-			m.places = append(m.places, place{key, int32(i), int32(at), m.heads[h]})
-			m.heads[h] = int32(len(m.places))
+			m.places = append(m.places, place{key, int32(i), int32(at), m.heads[h>>m.fewer]})
+			m.heads[h>>m.fewer] = int32(len(m.places))
 		}
 	}
 	return m
@@ -71,8 +74,18 @@ func (m *matcher) again(v uint32) uint32 { return (v ^ v>>15) * 0x85ebca6b >> m.
 func rarest(l []byte, odd int) int {
 	best, most := odd, -1
 	for at := odd; at+4 <= len(l); at += 2 {
-		score := 2 * distinct(string(l[at:at+4]))
-		for _, c := range l[at : at+4] {
+		a, b, c, d := l[at], l[at+1], l[at+2], l[at+3]
+		score := 2 // for the first of them
+		if b != a {
+			score += 2
+		}
+		if c != a && c != b {
+			score += 2
+		}
+		if d != a && d != b && d != c {
+			score += 2
+		}
+		for _, c := range [4]byte{a, b, c, d} {
 			if c != 0 && c != 0xff {
 				score++
 			}
@@ -120,7 +133,7 @@ func (m *matcher) verify(data []byte, i int, key, h uint32, found func(literal, 
 	if again := m.again(key); m.sure[again>>6]>>(again&63)&1 == 0 {
 		return true
 	}
-	for n := m.heads[h]; n > 0; n = m.places[n-1].next {
+	for n := m.heads[h>>m.fewer]; n > 0; n = m.places[n-1].next {
 		p := &m.places[n-1]
 		if p.key != key {
 			continue

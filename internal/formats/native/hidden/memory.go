@@ -58,6 +58,7 @@ type memory struct {
 	dirty  []*page
 	heap   uint64
 	failed bool // more was touched than may be
+	work   int  // what was done beside instructions, in as many of them
 }
 
 func newMemory(m *image.Image) *memory {
@@ -80,7 +81,7 @@ func (mem *memory) reset() {
 		mem.free = append(mem.free, p)
 	}
 	clear(mem.pages)
-	mem.last, mem.dirty, mem.failed = nil, mem.dirty[:0], false
+	mem.last, mem.dirty, mem.failed, mem.work = nil, mem.dirty[:0], false, 0
 	mem.heap = mem.place(heapStart)
 }
 
@@ -119,6 +120,7 @@ func (mem *memory) page(addr uint64) *page {
 			p = &page{at: base}
 		}
 		mem.fill(p)
+		mem.work += pageSize / 16
 		mem.pages[base] = p
 	}
 	mem.last = p
@@ -181,6 +183,7 @@ func (mem *memory) store(addr uint64, v uint64, size int, t trail, by int32) {
 }
 
 func (mem *memory) put(addr uint64, b byte, t trail, by int32) {
+	mem.work++
 	p := mem.page(addr)
 	if p == nil {
 		return

@@ -18,7 +18,8 @@ const (
 // Scan returns the words that stand encoded in data, by offset. Of a word that
 // can be read in several ways the simplest counts.
 func (f *Finder) Scan(data []byte) []Find {
-	s := &search{f: f, data: data, room: make([]byte, chunk), half: make([]byte, chunk)}
+	n := min(len(data), chunk)
+	s := &search{f: f, data: data, room: make([]byte, n), half: make([]byte, n/2+1)}
 	for at := 0; at < len(data); at += chunk - overlap {
 		s.at, s.part = at, data[at:min(at+chunk, len(data))]
 		s.everywhere()

@@ -36,10 +36,8 @@ func (x *x86) start(at uint64) {
 }
 
 func (x *x86) where() uint64   { return x.pc }
-func (x *x86) leap(to uint64)  { x.pc = to }
 func (x *x86) result(v uint64) { x.regs[0], x.trail[0] = v, given }
 func (x *x86) returns()        { x.pc = x.pop() }
-func (x *x86) frame() uint64   { return x.regs[4] }
 func (x *x86) size() int       { return x.mode / 8 }
 func (x *x86) push(v uint64)   { x.pushed(v, given) }
 func (x *x86) mask(v uint64) uint64 {
@@ -60,8 +58,8 @@ func (x *x86) pop() uint64 {
 	return v
 }
 
-// argument returns that of a function that is about to be called; above is what
-// lies on the stack above its arguments.
+// argument returns that of a function that is called, counted from 0; the return
+// address is on the stack already if called says so.
 func (x *x86) argument(n int, called bool) uint64 {
 	if x.mode == 64 {
 		order := [...]int{7, 6, 2, 1}
@@ -383,7 +381,7 @@ func (x *x86) integer(in *x86asm.Inst, a, b x86asm.Arg, size int) bool {
 	case x86asm.IMUL, x86asm.MUL, x86asm.DIV, x86asm.IDIV:
 		return x.multiply(in, a, size)
 	case x86asm.CDQ:
-		x.set(in, x86asm.EDX, extend(extend(x.regs[0], 4)>>63, 1)*ones(8), 4, given)
+		x.set(in, x86asm.EDX, uint64(int64(extend(x.regs[0], 4))>>63), 4, given)
 	case x86asm.CQO:
 		x.regs[2], x.trail[2] = uint64(int64(x.regs[0])>>63), given
 	case x86asm.CDQE:
