@@ -27,10 +27,10 @@ func (a *arm64) start(at uint64) {
 	a.regs[31], a.regs[30] = stackTop, home
 }
 
-func (a *arm64) where() uint64                      { return a.pc }
-func (a *arm64) returns()                           { a.pc = a.regs[30] }
-func (a *arm64) result(v uint64)                    { a.regs[0], a.trail[0] = v, given }
-func (a *arm64) argument(n int, called bool) uint64 { return a.regs[n] }
+func (a *arm64) where() uint64         { return a.pc }
+func (a *arm64) returns()              { a.pc = a.regs[30] }
+func (a *arm64) result(v uint64)       { a.regs[0], a.trail[0] = v, given }
+func (a *arm64) argument(n int) uint64 { return a.regs[n] }
 
 // x reads a register of which 31 is zero.
 func (a *arm64) x(n uint32) uint64 {

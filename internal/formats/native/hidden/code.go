@@ -103,7 +103,7 @@ type cpu interface {
 	where() uint64
 	returns() // goes back to the caller, as the end of a function does
 	result(v uint64)
-	argument(n int, called bool) uint64
+	argument(n int) uint64
 }
 
 // An event is what an instruction did beyond registers and memory.
@@ -266,7 +266,7 @@ const mostCopied = 4096
 func (r *runner) imported(i int32) bool {
 	name := strings.TrimPrefix(r.mem.m.Imports[i].Name, "__")
 	name = strings.TrimSuffix(name, "_chk")
-	arg := func(n int) uint64 { return r.cpu.argument(n, true) }
+	arg := func(n int) uint64 { return r.cpu.argument(n) }
 	switch name {
 	case "exit", "_exit", "abort", "stack_chk_fail", "ExitProcess", "TerminateProcess", "longjmp", "_cxa_throw", "cxa_throw":
 		return false

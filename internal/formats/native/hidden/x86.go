@@ -58,9 +58,9 @@ func (x *x86) pop() uint64 {
 	return v
 }
 
-// argument returns that of a function that is called, counted from 0; the return
-// address is on the stack already if called says so.
-func (x *x86) argument(n int, called bool) uint64 {
+// argument returns that of a function that was just entered, counted from 0: the
+// return address is on the stack already.
+func (x *x86) argument(n int) uint64 {
 	if x.mode == 64 {
 		order := [...]int{7, 6, 2, 1}
 		if x.windows {
@@ -68,11 +68,7 @@ func (x *x86) argument(n int, called bool) uint64 {
 		}
 		return x.regs[order[n]]
 	}
-	at := x.regs[4] + uint64(4*n)
-	if called {
-		at += 4
-	}
-	v, _ := x.mem.load(x.mask(at), 4)
+	v, _ := x.mem.load(x.mask(x.regs[4]+uint64(4*n)+4), 4)
 	return v
 }
 
