@@ -41,9 +41,9 @@ func TestPlanted(t *testing.T) {
 		t.Skip("building hundreds of programs takes long")
 	}
 	folder := t.TempDir()
-	share, systems := 0.04, 0
+	share, systems := 0.03, 0
 	if *full {
-		share, systems = 0.4, 4
+		share, systems = 0.3, 4
 	}
 	truths, err := groundtruth.Build(t.Context(), folder, groundtruth.Options{Share: share})
 	if errors.Is(err, groundtruth.ErrNoTools) {

@@ -18,7 +18,7 @@ const atOnce = 100
 // these off the programs that are to have none.
 func locate(ctx context.Context, folder string, programs []*built, truths []Truth) error {
 	byFile := map[string]int{}
-	var files []string
+	files := map[string][]string{} // by tool
 	strip := map[string][]string{} // by tool
 	for i, p := range programs {
 		file := filepath.Join(folder, filepath.FromSlash(p.file()))
@@ -34,22 +34,24 @@ func locate(ctx context.Context, folder string, programs []*built, truths []Trut
 			}
 			continue
 		}
-		files = append(files, file)
+		files[p.target.binutil("nm")] = append(files[p.target.binutil("nm")], file)
 		if p.stripped {
-			strip[p.target.strip()] = append(strip[p.target.strip()], file)
+			strip[p.target.binutil("strip")] = append(strip[p.target.binutil("strip")], file)
 		}
 	}
-	for part := range slices.Chunk(files, atOnce) {
-		text, err := output(ctx, append([]string{"llvm-nm-16", "-A", "-S", "--defined-only", "--no-sort"}, part...))
-		if err != nil {
-			return err
-		}
-		for file, symbols := range fromNM(string(text)) {
-			i, ok := byFile[file]
-			if !ok {
-				return fmt.Errorf("llvm-nm names %s, which it was not asked about", file)
+	for tool, files := range files {
+		for part := range slices.Chunk(files, atOnce) {
+			text, err := output(ctx, append([]string{tool, "-A", "-S", "-p", "--defined-only"}, part...))
+			if err != nil {
+				return err
 			}
-			truths[i].Plant = plants(symbols, programs[i].target)
+			for file, symbols := range fromNM(string(text)) {
+				i, ok := byFile[file]
+				if !ok {
+					return fmt.Errorf("%s names %s, which it was not asked about", tool, file)
+				}
+				truths[i].Plant = plants(symbols, programs[i].target)
+			}
 		}
 	}
 	for tool, files := range strip {
@@ -77,7 +79,7 @@ type symbol struct {
 func fromNM(text string) map[string][]symbol {
 	out := map[string][]symbol{}
 	for line := range strings.Lines(text) {
-		file, rest, ok := strings.Cut(line, ": ")
+		file, rest, ok := strings.Cut(line, ":")
 		fields := strings.Fields(rest)
 		if !ok || len(fields) < 3 {
 			continue

@@ -53,17 +53,18 @@ var targets = []*target{
 	hosted("mingw-x86", "windows", "x86", "i686-w64-mingw32-gcc"),
 }
 
-// strip is the tool that takes the symbols off.
-func (t *target) strip() string {
+// binutil returns the tool of a name for the programs of a target. Each
+// compiler's own knows its programs best.
+func (t *target) binutil(name string) string {
 	if prefix, ok := strings.CutSuffix(t.tool, "gcc"); ok {
-		return prefix + "strip"
+		return prefix + name
 	}
-	return "llvm-strip-16"
+	return "llvm-" + name + "-16"
 }
 
 // there reports whether the tools of a target are.
 func (t *target) there() bool {
-	for _, tool := range []string{t.tool, cmp.Or(append(t.link, "")[0], t.tool), "llvm-nm-16", t.strip(), "llvm-dlltool-16"} {
+	for _, tool := range []string{t.tool, cmp.Or(append(t.link, "")[0], t.tool), t.binutil("nm"), t.binutil("strip"), "llvm-dlltool-16"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return false
 		}

@@ -40,7 +40,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"golang.org/x/tools/txtar"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
@@ -133,7 +132,7 @@ func parseHead(text []byte) (*Rule, error) {
 		Attack, References, Aliases          []string
 		Deprecated                           bool
 	}
-	if err := yaml.UnmarshalWithOptions(head, &h, yaml.Strict()); err != nil {
+	if err := Decode(head, &h); err != nil {
 		return nil, fmt.Errorf("front matter: %w", err)
 	}
 	r := &Rule{

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/loupe-sec/loupe/internal/core/workspace"
@@ -105,13 +106,24 @@ func (f *content) SHA256() (string, error) {
 	sum := f.sum
 	f.mu.Unlock()
 	if sum == "" { // two that ask at once get the same
-		hash := sha256.Sum256(data)
-		sum = hex.EncodeToString(hash[:])
+		sum = digest(data)
 		f.mu.Lock()
 		f.sum = sum
 		f.mu.Unlock()
 	}
 	return sum, nil
+}
+
+// digest returns the SHA-256 of data in hex. It goes in steps: the routine of
+// the library cannot be interrupted, not even for a collection of garbage that
+// everybody waits for.
+func digest(data []byte) string {
+	const step = 256 << 10
+	h := sha256.New()
+	for part := range slices.Chunk(data, step) {
+		h.Write(part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // unchanged reports whether the bytes that Data returned are still the same.

@@ -28,6 +28,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/faces/cli"
 	"github.com/loupe-sec/loupe/internal/formats/native/synth"
+	"github.com/loupe-sec/loupe/internal/service/sandbox"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts expect")
@@ -44,6 +45,8 @@ func TestMain(m *testing.M) {
 //	binary FILE YAML          make a native binary from its description
 //	publish NAME VERSION DIR  put a folder on a registry of the loopback
 //	code N COMMAND…           run a command that must exit with N
+//
+// and the condition [sandbox] for a system on which --sandbox on works.
 func TestScripts(t *testing.T) {
 	rules, err := filepath.Abs("testdata/rules")
 	if err != nil {
@@ -62,6 +65,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PIP_INDEX_URL", reg.server.URL+"/simple/")
 			env.Setenv("LOUPE_DATA", filepath.Join(env.WorkDir, ".data"))
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "sandbox" {
+				return false, fmt.Errorf("there is no condition %q", cond)
+			}
+			return sandbox.Check(sandbox.On) == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"binary":  binary,

@@ -61,6 +61,7 @@ a file behind the same address was replaced counts as a new critical finding.`,
 	flags.StringSliceVar(&f.hosts, "fetch-host", nil, "a further `host` that --fetch-prebuilt may ask")
 	flags.BoolVar(&f.offline, "offline", false, "use no network: only files and what earlier scans fetched")
 	flags.BoolVar(&f.noCache, "no-cache", false, "look at every binary anew, also at those that an earlier scan has looked at")
+	sandboxFlag(c, &f.sandbox)
 	flags.StringVar(&f.data, "data", "", "the `folder` for caches (default: "+shorten(app.DefaultDataDir())+")")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress on the standard error")
 	complete(c, diffFormatNames())

@@ -90,7 +90,7 @@ func (s *subject) unhide() {
 				s.hits[l] = append(s.hits[l], d.hit)
 			}
 		}
-		if secrets[d.word].imported && d.alone && d.encoded {
+		if secrets[d.word].imported && d.alone {
 			name := s.set.secretWords[d.word]
 			one := names[name]
 			if one == nil {
@@ -133,6 +133,8 @@ func (s *subject) hiddenInData(finder *hidden.Finder) []disclosed {
 			if sec := s.sectionAt(h.offset); sec != nil && sec.Addr != 0 {
 				d.place = sec.Addr + h.offset - sec.Offset
 				d.uses = s.program.usesOf(d.place, true)
+				// What stands right beside it was encoded in another way, and is no part of it.
+				d.alone = d.alone || len(s.program.DataRefs(d.place, d.place+1)) > 0
 			}
 			out = append(out, d)
 		}

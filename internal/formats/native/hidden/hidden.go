@@ -23,7 +23,8 @@ import (
 )
 
 // MinWord is the length of the shortest words that are found, in bytes. Those
-// that are shorter than [fullWord] are found only with the zero at their end.
+// that are shorter than [fullWord] are found only with the zero at their end;
+// any that code decodes and passes to a function from elsewhere are found too.
 const MinWord = 5
 
 // fullWord is from which length on a word is found without its end.
@@ -44,13 +45,14 @@ type Find struct {
 // A Finder finds a fixed set of words. It is safe for concurrent use.
 type Finder struct {
 	words []string
-	xor   set       // by differences of neighbours
-	add   set       // by differences of differences
-	lags  [17]set   // by differences of bytes so far apart
-	ramp  set       // by differences within pairs of neighbours
-	plain set       // by the encoded bytes themselves
-	texts set       // the words as they are
-	all   []pattern // by word
+	xor   set            // by differences of neighbours
+	add   set            // by differences of differences
+	lags  [17]set        // by differences of bytes so far apart
+	ramp  set            // by differences within pairs of neighbours
+	plain set            // by the encoded bytes themselves
+	texts set            // the words as they are
+	all   []pattern      // by word
+	short map[string]int // words of less than fullWord bytes: their index
 }
 
 // A set is a group of literals that are searched for in one pass.
@@ -90,7 +92,7 @@ type pattern struct {
 // New returns a Finder of words. Words that are too short or too uniform to be
 // told from chance are never found.
 func New(words []string) *Finder {
-	f := &Finder{words: slices.Clone(words)}
+	f := &Finder{words: slices.Clone(words), short: map[string]int{}}
 	var xor, add, plain, ramp, texts build
 	var lags [17]build
 	plain.expect(14 * len(words))
@@ -101,6 +103,7 @@ func New(words []string) *Finder {
 		p := pattern{w, len(w)}
 		if len(w) < fullWord {
 			p.text += "\x00"
+			f.short[w] = i
 		}
 		f.all = append(f.all, p)
 		if len(w) < MinWord || distinct(w) < min(len(w)-1, 4) {

@@ -36,6 +36,7 @@ func (x *x86) start(at uint64) {
 }
 
 func (x *x86) where() uint64   { return x.pc }
+func (x *x86) leap(to uint64)  { x.pc = to }
 func (x *x86) result(v uint64) { x.regs[0], x.trail[0] = v, given }
 func (x *x86) returns()        { x.pc = x.pop() }
 func (x *x86) size() int       { return x.mode / 8 }
@@ -259,9 +260,12 @@ func (x *x86) step() event {
 		cond := int(d.cond - 1)
 		rel, jump := a.(x86asm.Rel)
 		switch {
-		case jump && x.holds(cond):
-			next = x.mask(next + uint64(int64(rel)))
 		case jump:
+			e := event{branched, x.mask(next + uint64(int64(rel))), x.pc}
+			if x.pc = next; x.holds(cond) {
+				x.pc, e.to = e.to, next
+			}
+			return e
 		case b != nil: // a move
 			v, t := x.get(in, b, size)
 			if !x.holds(cond) {
