@@ -280,7 +280,7 @@ func (s *source) encoded() {
 		if inline {
 			storage = "static inline __attribute__((always_inline))"
 		}
-		fmt.Fprintf(&s.before, "%s void decode(char *out, const byte *in, word n) {\n%s}\n", storage, d.c)
+		fmt.Fprintf(&s.before, "%s void wrap_decode(char *out, const byte *in, word n) {\n%s}\n", storage, d.c)
 	}
 	hide := func(text string) string {
 		s.texts++
@@ -299,7 +299,7 @@ func (s *source) encoded() {
 			fmt.Fprintf(&s.before, "%d,", c)
 		}
 		s.before.WriteString("};\n")
-		fmt.Fprintf(&s.plant, "	decode(%s, worn_%s, %d);\n", v, v, len(worn))
+		fmt.Fprintf(&s.plant, "	wrap_decode(%s, worn_%s, %d);\n", v, v, len(worn))
 		return v
 	}
 	calls := s.behavior.calls[s.target.os]

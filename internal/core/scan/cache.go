@@ -47,12 +47,10 @@ type DiskCache struct {
 	most    int64 // bytes in one of the 256 folders
 }
 
-const (
-	// cacheSize is how large all files of a cache get together, more or less:
-	// each of its folders has an equal share, and drops what was not used for
-	// longest to stay below it.
-	cacheSize = 512 << 20
+// CacheSize is how large all files of a cache should get together, in bytes.
+const CacheSize = 512 << 20
 
+const (
 	// maxEntry is how much one call may have reported to be kept, in bytes:
 	// no report comes near it.
 	maxEntry = 64 << 20
@@ -69,8 +67,10 @@ const (
 
 // OpenCache opens the cache in a folder, which is made if need be. The program
 // is a text that changes whenever equal input could give other results: what
-// another program wrote is never read.
-func OpenCache(dir, program string) (*DiskCache, error) {
+// another program wrote is never read. The size is of all files together, more
+// or less: each folder has an equal share, and drops what was not used for
+// longest to stay below it.
+func OpenCache(dir, program string, size int64) (*DiskCache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func OpenCache(dir, program string) (*DiskCache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DiskCache{root: root, program: program, most: cacheSize / 256}, nil
+	return &DiskCache{root: root, program: program, most: size / 256}, nil
 }
 
 // Close lets go of the folder.

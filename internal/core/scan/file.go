@@ -41,6 +41,8 @@ type content struct {
 
 	users  int  // calls that may be using data
 	closed bool // by the engine; handle is closed once the last user is gone
+
+	shared shared
 }
 
 func newFile(ctx context.Context, e workspace.Entry, limit int64, memory *pool) *File {
@@ -160,6 +162,7 @@ func (f *content) leave() {
 // close gives back what the file holds. A call that was left behind may go on
 // with the bytes that it has; they go when it ends.
 func (f *content) close() {
+	f.shared.drop()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true

@@ -62,21 +62,7 @@ func (b *Binary) Entropy(section int) float64 {
 // Parse opens a file and returns all images in it: one for most files, one for
 // each slice of a fat Mach-O file, one for each object of a static library. The
 // notes are about the file as a whole; each image has its own.
-func Parse(data []byte) ([]*Binary, []string) {
-	images, members, notes := images(data)
-	out := make([]*Binary, 0, len(images))
-	for i, m := range images {
-		b := &Binary{Image: m}
-		if members != nil {
-			b.Member = members[i]
-		}
-		if err := guard("what follows from it", func() error { b.derive(); return nil }); err != nil {
-			m.Notef("%v", err)
-		}
-		out = append(out, b)
-	}
-	return out, notes[:min(len(notes), maxNotes)]
-}
+func Parse(data []byte) ([]*Binary, []string) { return Open(data).Binaries() }
 
 // images parses the file and, for a static library, names the member that each
 // image comes from.

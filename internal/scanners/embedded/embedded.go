@@ -130,7 +130,11 @@ func file(ctx context.Context, p *scan.Pass, f *scan.File) error {
 	var notes []string
 	switch how {
 	case binary:
-		images, _ := native.Images(data) // what could not be read is for the scanner of binaries to say
+		opened, err := scan.Share(f, native.Open)
+		if err != nil {
+			return err
+		}
+		images, _ := opened.Images() // what could not be read is for the scanner of binaries to say
 		found, notes = carve.Find(data, images)
 	case text:
 		found, notes = carve.Text(data)

@@ -199,7 +199,7 @@ func (s *subject) counts(c *condition, i *imported) bool {
 		return true
 	case i.source != fromTable, !s.program.reliable, i.place == 0:
 		return !i.explained
-	case len(i.own) > 0 && len(i.shared) > 0 && !i.wholly:
+	case len(i.own) > 0 && len(i.shared) > 0 && !i.wholly && s.program.calledByOwn(i.own):
 		return true // the runtime's own use was recognised: the others are real
 	}
 	return !i.explained && (i.used || s.loose)
@@ -306,7 +306,7 @@ func (s *subject) matchSections(t sectionTest) []proof {
 		if entropy < t.entropy {
 			continue
 		}
-		if t.entropy > 0 && s.unpacks(sec) {
+		if t.entropy > 0 && !strings.Contains(t.access, "x") && t.entropy >= noise && s.unpacks(sec) {
 			continue
 		}
 		value := sec.Name
@@ -319,6 +319,9 @@ func (s *subject) matchSections(t sectionTest) []proof {
 	}
 	return out
 }
+
+// noise is from how many bits a byte on a rule speaks of bytes that tell nothing.
+const noise = 7.9
 
 // unpacks reports whether a section is packed in a way that is understood: what
 // it holds is looked at as a file of its own, and it is no mere noise.

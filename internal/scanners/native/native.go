@@ -98,11 +98,11 @@ func wants(f *scan.File) bool { return f.Archive == "" && native.Identify(f.Head
 const maxImages = 200
 
 func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error {
-	data, err := f.Data()
+	opened, err := scan.Share(f, native.Open)
 	if err != nil {
 		return err
 	}
-	binaries, notes := native.Parse(data)
+	binaries, notes := opened.Binaries()
 	for _, n := range notes {
 		p.Note(f.Path, "%s", n)
 	}

@@ -163,10 +163,13 @@ func (p *program) kernel() []imported {
 // packed reports whether an address lies in a section that holds no readable
 // code but noise, in which any instruction occurs by chance.
 func (p *program) packed(addr uint64) bool {
-	const noise = 7.4 // bits per byte; code has 5.5 to 6.8
+	const most = 7.4 // bits per byte; code has 5.5 to 6.8
+	if len(p.bin.Sections) == 0 {
+		return p.bin.Measured.Whole >= most
+	}
 	for i := range p.bin.Sections {
 		if s := &p.bin.Sections[i]; s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.FileSize {
-			return p.bin.Entropy(i) >= noise
+			return p.bin.Entropy(i) >= most
 		}
 	}
 	return false
@@ -202,6 +205,30 @@ func (p *program) isOwn(addr uint64) bool {
 	fn := p.Func(addr)
 	return fn < 0 || p.marks[fn].Library == ""
 }
+
+// calledByOwn reports whether code of the binary's own leads to one of these
+// places: functions of a runtime that were not recognised are called by those
+// that were.
+func (p *program) calledByOwn(uses []uint64) bool {
+	for _, at := range uses[:min(len(uses), maxUses)] {
+		fn := p.Func(at)
+		if fn < 0 {
+			return true
+		}
+		if root, ok := p.Reached(fn); ok && root.Addr == p.Functions[fn].Addr {
+			return true
+		}
+		for _, r := range p.Callers(fn) {
+			if by := p.Func(r.Addr); by >= 0 && by != fn && p.isOwn(r.Addr) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// maxUses bounds the uses that are looked at one by one.
+const maxUses = 64
 
 // maxCallers is how many callers evidence names.
 const maxCallers = 4

@@ -20,7 +20,7 @@ func (a *App) results(req ScanRequest) (cache scan.Cache, done func()) {
 	if program == "" {
 		return nil, none
 	}
-	c, err := scan.OpenCache(filepath.Join(a.opt.DataDir, "cache", "results"), a.opt.Version+" "+program)
+	c, err := scan.OpenCache(filepath.Join(a.opt.DataDir, "cache", "results"), a.opt.Version+" "+program, scan.CacheSize)
 	if err != nil {
 		return nil, none
 	}
