@@ -402,6 +402,7 @@ func (t *textSearch) escapes(at int) int {
 			end++
 		}
 		if end >= len(d) {
+			t.work -= int64(len(d) - from) // each quote on the way may look as far
 			break
 		}
 		l.add(from, end)

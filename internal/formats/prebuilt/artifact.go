@@ -21,7 +21,7 @@ var (
 // listed, but only what comes from the package's own releases.
 func (r *resolver) installFromCache(c call) *inventory.Download {
 	opts := artifactOptions(c.args)
-	d := &inventory.Download{Path: c.file, Line: c.line, Resolver: InstallArtifact, Tool: r.toolName([]string{InstallArtifact}), Fallback: or(c.fallback, r.script("rebuild"))}
+	d := &inventory.Download{Path: c.file, Line: c.line, Resolver: InstallArtifact, Tool: r.toolName([]string{InstallArtifact}), Fallback: or(c.fallback, r.scripts["rebuild"])}
 	hostVariable := or(opts["host-var"], "DOWNLOAD_HOST")
 	d.Overrides = []string{hostVariable, or(opts["skip-path-var"], "DOWNLOAD_SKIP_PATH"), or(opts["skip-ver-var"], "DOWNLOAD_SKIP_VER"), or(opts["agent-var"], "DOWNLOAD_AGENT")}
 	if opts["force-build"] != "" {

@@ -75,17 +75,27 @@ func Commands(line string) []Command {
 	return out
 }
 
-// fallback returns what runs if the command at i of a line fails: what stands
-// behind the next "||", up to one more.
-func fallback(list []Command, i int) string {
-	for i++; i < len(list) && list[i].Op != "||"; i++ {
+// fallbacks returns, for each command of a line, what runs if it fails: what
+// stands behind the next "||", up to one more.
+func fallbacks(list []Command) []string {
+	out := make([]string, len(list))
+	next := len(list) // where the "||" behind stands
+	text := ""
+	for i := range slices.Backward(list) {
+		out[i] = text
+		if list[i].Op == "||" {
+			text = runs(list[i:next])
+			next = i
+		}
 	}
+	return out
+}
+
+// runs writes commands as one line, without what stands before the first.
+func runs(list []Command) string {
 	var out strings.Builder
-	for n, c := range list[min(i, len(list)):] {
+	for n, c := range list {
 		if n > 0 {
-			if c.Op == "||" {
-				break
-			}
 			out.WriteString(" " + c.Op + " ")
 		}
 		out.WriteString(strings.Join(c.Words, " "))

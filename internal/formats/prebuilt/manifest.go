@@ -11,10 +11,11 @@ import (
 // A manifest is a package.json. Its keys are those of the text, in their own
 // case; what has the wrong type counts as missing.
 type manifest struct {
-	raw    []byte
-	fields map[string]json.RawMessage
-	binary map[string]json.RawMessage
-	config map[string]json.RawMessage
+	raw     []byte
+	fields  map[string]json.RawMessage
+	binary  map[string]json.RawMessage
+	config  map[string]json.RawMessage
+	scripts map[string]string
 }
 
 func readManifest(data []byte) (*manifest, error) {
@@ -23,6 +24,10 @@ func readManifest(data []byte) (*manifest, error) {
 		return nil, err
 	}
 	m.binary, m.config = object(m.fields["binary"]), object(m.fields["config"])
+	m.scripts = map[string]string{}
+	for name, raw := range object(m.fields["scripts"]) {
+		m.scripts[name] = text(raw)
+	}
 	return m, nil
 }
 
@@ -37,12 +42,13 @@ func object(raw json.RawMessage) map[string]json.RawMessage {
 // text returns a field that is a string.
 func (m *manifest) text(key string) string { return text(m.fields[key]) }
 
+// text returns a string, as much of it as a command line may have.
 func text(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
-	return s
+	return s[:min(len(s), maxLine)]
 }
 
 // scalar returns a string, number or boolean as JavaScript would write it.
@@ -64,8 +70,6 @@ func (m *manifest) repository() string {
 	}
 	return text(object(m.fields["repository"])["url"])
 }
-
-func (m *manifest) script(name string) string { return text(object(m.fields["scripts"])[name]) }
 
 // maxNAPI bounds the Node-API versions that are read of one package.
 const maxNAPI = 32

@@ -161,13 +161,15 @@ func (r *resolver) toolName(names []string) string {
 }
 
 // evaluate replaces {key} by values in their order, each as often as it
-// occurs. A value that brings back its own key is used once.
+// occurs, as long as the result is no longer than maxLine. A value that brings
+// back its own key is used once.
 func evaluate(template string, values [][2]string) string {
 	for _, v := range values {
-		template = strings.ReplaceAll(template, "{"+v[0]+"}", v[1])
-		if len(template) > maxLine {
-			return template[:maxLine]
+		key := "{" + v[0] + "}"
+		if more := len(v[1]) - len(key); more > 0 && strings.Count(template, key)*more > maxLine-len(template) {
+			return template
 		}
+		template = strings.ReplaceAll(template, key, v[1])
 	}
 	return template
 }

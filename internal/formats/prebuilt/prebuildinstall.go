@@ -130,10 +130,12 @@ func (r *resolver) prebuildAsset(template string, opts flags, t Target, n Node) 
 		{"abi", abi}, {"node_abi", n.ABI}, {"runtime", runtime}, {"platform", platform}, {"arch", arch}, {"libc", libc},
 		{"configuration", configuration}, {"module_name", or(text(r.binary["module_name"]), "undefined")}, {"tag_prefix", opts["tag-prefix"]},
 	}
+	left := maxLine - len(template) // what values may add
 	address := inBraces.ReplaceAllStringFunc(template, func(found string) string {
 		key := strings.TrimSpace(found[1 : len(found)-1])
 		for _, v := range values {
-			if v[0] == key {
+			if v[0] == key && len(v[1]) <= left {
+				left -= len(v[1])
 				return v[1]
 			}
 		}

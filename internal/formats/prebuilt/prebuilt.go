@@ -33,6 +33,11 @@ const (
 	maxScripts   = 32 // files that are read
 	maxFollow    = 2  // levels of files that a script loads
 	maxDepth     = 4  // levels of npm scripts that run each other
+	maxCalls     = 64 // of the tools
+
+	// maxCommands bounds the command lines of one package, in bytes, each as
+	// often as it is run: scripts can run each other thousands of times.
+	maxCommands = 1 << 20
 )
 
 // The resolvers.
@@ -65,7 +70,7 @@ func Resolve(p Package, opt Options) ([]*inventory.Download, error) {
 	}
 	r := &resolver{manifest: m, open: p.Open, opt: opt, read: map[string]bool{}}
 	for _, stage := range lifecycle {
-		if script := m.script(stage); strings.TrimSpace(script) != "" {
+		if script := m.scripts[stage]; strings.TrimSpace(script) != "" {
 			r.stage, r.command = stage, script
 			r.line(script, "", "package.json", 0)
 		}
@@ -81,6 +86,8 @@ type resolver struct {
 	stage   string // the life-cycle script that is looked at
 	command string // its text
 	read    map[string]bool
+	lines   int // bytes of command lines so far
+	calls   int // of the tools
 	found   []*inventory.Download
 }
 
@@ -94,17 +101,18 @@ type call struct {
 
 // line looks at a command line that runs in a folder of the package.
 func (r *resolver) line(line, dir, file string, depth int) {
-	if depth > maxDepth {
+	if r.lines += len(line); depth > maxDepth || r.lines > maxCommands {
 		return
 	}
 	list := Commands(line)
+	fallbacks := fallbacks(list)
 	for i, c := range list {
 		words := unwrap(c.Words)
 		if len(words) == 0 {
 			continue
 		}
 		program := programName(words[0])
-		rest := call{args: words[1:], file: file, fallback: fallback(list, i)}
+		rest := call{args: words[1:], file: file, fallback: fallbacks[i]}
 		switch {
 		case program == "cd" && len(words) > 1:
 			dir = path.Join(dir, words[1])
@@ -140,6 +148,9 @@ func isNode(program string) bool {
 
 // tool looks at a program that may be one of the tools.
 func (r *resolver) tool(program string, c call) {
+	if r.calls++; r.calls > maxCalls {
+		return
+	}
 	switch program {
 	case "node-pre-gyp":
 		r.add(r.preGyp(c))
@@ -242,7 +253,7 @@ func quoteAll(words []string) string {
 // it.
 func (r *resolver) npmScript(name, dir, file string, depth int) {
 	for _, stage := range []string{"pre" + name, name, "post" + name} {
-		if script := r.script(stage); script != "" && script != r.command {
+		if script := r.scripts[stage]; script != "" && script != r.command {
 			r.line(script, dir, file, depth+1)
 		}
 	}

@@ -2,6 +2,7 @@ package prebuilt_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -406,5 +407,37 @@ func TestHostileScript(t *testing.T) {
 	prebuilt.Fetches(prebuilt.JavaScript, code)
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("%d kB take %v", len(code)>>10, took)
+	}
+}
+
+// Scripts that run each other, and values that stand in each other, grow with
+// every level.
+func TestHostileManifest(t *testing.T) {
+	const times = 4000
+	scripts := `"d": "prebuild-install"`
+	for _, s := range [][2]string{{"install", "a"}, {"a", "b"}, {"b", "c"}, {"c", "d"}} {
+		scripts += fmt.Sprintf(`, %q: %q`, s[0], strings.Repeat("npm run "+s[1]+";", times))
+	}
+	long := strings.Repeat("n", 300_000)
+	holders := strings.Repeat("{name}", 50_000)
+	for _, test := range []struct{ name, manifest string }{
+		{"scripts that run each other", `{"name": "a", "version": "1.0.0", "scripts": {` + scripts + `}}`},
+		{"tools without end", `{"name": "a", "version": "1.0.0", "scripts": {"install": "` + strings.Repeat("prebuild-install;", times) + `"}}`},
+		{"a name in every place of node-pre-gyp", strings.Replace(preGyp("node-pre-gyp install", `"host": "https://registry.example/`+holders+`", "package_name": "{name}"`), "@s/a-b", long, 1)},
+		{"a name in every place of prebuild-install", `{"name": "` + long + `", "version": "1.0.0", "scripts": {"install": "prebuild-install"}, "binary": {"host": "https://registry.example/` + holders + `"}}`},
+		{"no fallback", `{"name": "a", "version": "1.0.0", "scripts": {"install": "` + strings.Repeat("a;", 16_000) + "||" + strings.Repeat("b;", 16_000) + `"}}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			began := time.Now()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := prebuilt.Resolve(prebuilt.Package{Manifest: []byte(test.manifest)}, prebuilt.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if took, room := time.Since(began), after.TotalAlloc-before.TotalAlloc; took > 10*time.Second || room > 1<<30 {
+				t.Errorf("%d kB take %v and %d MB", len(test.manifest)>>10, took, room>>20)
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ const (
 	maxLiterals = 4000    // strings that are looked at
 	maxURLs     = 24      // addresses of one script
 	maxURL      = 1000    // bytes of one
+	maxVersion  = 256     // bytes of a version, as npm has it
 )
 
 // file reads a script of the package and what it loads.
@@ -157,7 +158,8 @@ var ownVersion = regexp.MustCompile(`\$\{\s*(?:(?:\w*[pP](?:ac)?k(?:a)?g(?:e)?\w
 
 // expand fills in the version of the package where a script names it.
 func (r *resolver) expand(address string) string {
-	return ownVersion.ReplaceAllLiteralString(address, r.text("version"))
+	version := r.text("version")
+	return ownVersion.ReplaceAllLiteralString(address, version[:min(len(version), maxVersion)])
 }
 
 var (

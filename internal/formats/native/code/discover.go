@@ -70,6 +70,55 @@ func (r *reader) discover() []Ref {
 	return refs
 }
 
+// pointed adds the functions that only pointers in data lead to: in a binary
+// without symbols and unwind data nothing else shows them.
+func (r *reader) pointed() {
+	var starts []image.Function
+	for _, p := range r.c.Image.Pointers {
+		to := p.To
+		if r.c.Image.Arch == image.ARM {
+			to &^= 1
+		}
+		if r.part(to) != nil && !r.targets.function(to) && !r.targets.covered(to) && r.startsBehind(to) {
+			starts = append(starts, image.Function{Addr: to})
+		}
+	}
+	r.c.addFunctions(starts)
+}
+
+// startsBehind reports whether something ends before addr and the code at addr
+// is that of a function. Tables of a switch point to code as well.
+func (r *reader) startsBehind(addr uint64) bool {
+	p := r.part(addr)
+	at := int(addr - p.addr)
+	code := p.bytes[at:]
+	switch r.c.Image.Arch {
+	case image.X86_64, image.X86:
+		wide := r.c.Image.Arch == image.X86_64
+		s := &x86{reader: r, wide: wide, addr: p.addr, code: p.bytes}
+		if !decodes(code, wide) || !s.behindCode(at) {
+			return false
+		}
+		return addr%16 == 0 || len(code) > 4 && (code[0]&0xf8 == 0x50 || code[0] == 0x41 && code[1]&0xf8 == 0x50 || code[0] == 0x83 && code[1] == 0xec || code[0] == 0x48 && code[1] == 0x83 && code[2] == 0xec || code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e)
+	case image.AArch64:
+		if addr%4 != 0 || len(code) < 4 || at < 4 {
+			return addr%4 == 0 && at == 0
+		}
+		before := binary.LittleEndian.Uint32(p.bytes[at-4:])
+		return before == 0xd65f03c0 || before>>26 == 5 || before == 0xd503201f || before == 0 || before&0xfffffc1f == 0xd61f0000 || before>>21 == 0x6a1 || before == 0xd65f0bff || before == 0xd65f0fff
+	case image.RISCV64, image.RISCV32:
+		if addr%2 != 0 || len(code) < 4 || at < 4 {
+			return addr%2 == 0 && at == 0
+		}
+		half := binary.LittleEndian.Uint16(p.bytes[at-2:])
+		whole := binary.LittleEndian.Uint32(p.bytes[at-4:])
+		return half == 0x8082 || half == 0x0001 || half == 0 || half&0xe003 == 0xa001 || whole == 0x00008067 || whole&0xfff == 0x06f || whole&0xfff == 0x067
+	case image.ARM:
+		return addr%2 == 0 && len(code) >= 4
+	}
+	return false
+}
+
 // addFunctions adds functions, in order of address.
 func (c *Code) addFunctions(starts []image.Function) {
 	if len(starts) == 0 {
@@ -88,6 +137,8 @@ func (r *reader) startsLike(addr uint64, calls int) bool {
 	code := r.bytes(addr)
 	switch r.c.Image.Arch {
 	case image.X86_64, image.X86:
+	case image.RISCV64, image.RISCV32: // compressed instructions
+		return calls > 0 && addr%2 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
 	default:
 		return calls > 0 && addr%4 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
 	}
@@ -206,6 +257,28 @@ func (r *reader) findStubs(wide bool) {
 		})
 		if base, ok := r.base(); ok && !wide {
 			s.eachJump(0xa3, func(at int, n uint32) { s.stub(tables, at, uint64(n+base)) })
+		}
+	}
+}
+
+// findThunks adds the import thunks of PE files for ARM64: ADRP, LDR and BR of
+// the same register.
+func (r *reader) findThunks() {
+	if r.stubs || r.c.Image.Format != image.PE {
+		return
+	}
+	r.stubs = true
+	for _, p := range r.parts {
+		for i := 0; i+12 <= len(p.bytes); i += 4 {
+			page, load, jump := binary.LittleEndian.Uint32(p.bytes[i:]), binary.LittleEndian.Uint32(p.bytes[i+4:]), binary.LittleEndian.Uint32(p.bytes[i+8:])
+			if page&0x9f00001f != 0x90000010 || load&0xffc003ff != 0xf9400210 || jump != 0xd61f0200 {
+				continue
+			}
+			off := int64(page>>29&3|page>>3&0x1ffffc) << 43 >> 31
+			slot := (p.addr+uint64(i))&^0xfff + uint64(off) + uint64(load>>10&0xfff)<<3
+			if index, ok := r.targets.at(slot); ok {
+				r.targets.place(p.addr+uint64(i), index)
+			}
 		}
 	}
 }

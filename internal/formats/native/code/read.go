@@ -23,6 +23,9 @@ func Read(m *image.Image) *Code {
 	}
 	c.indexFunctions()
 	r := newReader(c, parts)
+	if m.Arch == image.AArch64 {
+		r.findThunks()
+	}
 	for _, p := range parts {
 		scan(r, p.addr, p.bytes)
 		r.done += len(p.bytes)
@@ -199,6 +202,7 @@ func (r *reader) syscall(addr uint64, number int) {
 // finish puts everything into the promised order.
 func (r *reader) finish() {
 	c := r.c
+	r.pointed()
 	found := append(r.discover(), r.late...)
 	byAddr := func(a, b Ref) int { return cmp.Compare(a.Addr, b.Addr) }
 	if !slices.IsSortedFunc(c.Refs, byAddr) {
