@@ -87,15 +87,21 @@ func profileOf(p inventory.Purpose) profile {
 	return out
 }
 
-// maxWords bounds what is read of a description, in bytes: the first sentences
-// say what a package is.
-const maxWords = 600
+// Bounds on what is read of what a package says: the first sentences and
+// keywords say what it is.
+const (
+	maxWords    = 600 // bytes of a description
+	maxKeywords = 200
+	maxKeyword  = 100 // bytes, also of a name
+)
 
 // wordsOf returns the words of a name, keywords, description and build file, in
 // small letters, and pairs as they stand with a hyphen.
 func wordsOf(p inventory.Purpose) map[string]bool {
-	texts := append([]string{p.Name, p.Description[:min(len(p.Description), maxWords)]}, p.Keywords...)
-	texts = append(texts, p.Links...)
+	texts := []string{p.Description[:min(len(p.Description), maxWords)]}
+	for _, t := range slices.Concat([]string{p.Name}, p.Keywords[:min(len(p.Keywords), maxKeywords)], p.Links[:min(len(p.Links), maxKeywords)]) {
+		texts = append(texts, t[:min(len(t), maxKeyword)])
+	}
 	out := map[string]bool{}
 	for _, t := range texts {
 		for _, w := range strings.FieldsFunc(strings.ToLower(t), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }) {
@@ -114,13 +120,19 @@ func wordsOf(p inventory.Purpose) map[string]bool {
 func Expect(purposes []inventory.Purpose, binaries []*inventory.Binary, fs []finding.Finding) []finding.Finding {
 	out := slices.Clone(fs)
 	behaviors := behaviorsOf(binaries)
+	speakers := map[string][]speaker{} // by file
 	for i := range out {
 		f := &out[i]
 		shown, ok := behaviors[place{f.Location.Path, f.Anchor, f.Rule}]
 		if !ok {
 			continue
 		}
-		for _, p := range of(purposes, f.Location.Path) {
+		list, known := speakers[f.Location.Path]
+		if !known {
+			list = of(purposes, f.Location.Path)
+			speakers[f.Location.Path] = list
+		}
+		for _, p := range list {
 			if adjust(f, shown, p) {
 				break
 			}
@@ -149,37 +161,42 @@ func behaviorsOf(binaries []*inventory.Binary) map[place]shown {
 	return out
 }
 
-// of returns the purposes that speak for a file, the innermost package first:
-// a platform package stands for the one that asks for it.
-func of(purposes []inventory.Purpose, file string) []inventory.Purpose {
-	var out []inventory.Purpose
+// A speaker is a package that says something of what is in its folder.
+type speaker struct {
+	inventory.Purpose
+	profile
+}
+
+// of returns those that speak for a file, the innermost package first: the one
+// that asks for a platform package speaks for that as well.
+func of(purposes []inventory.Purpose, file string) []speaker {
+	var out []speaker
 	for _, p := range purposes {
-		if p.Folder == "" || strings.HasPrefix(file, p.Folder+"/") {
-			out = append(out, p)
+		if rest, inside := strings.CutPrefix(file, p.Folder); p.Folder == "" || inside && strings.HasPrefix(rest, "/") {
+			out = append(out, speaker{p, profileOf(p)})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b inventory.Purpose) int { return cmp.Compare(len(b.Folder), len(a.Folder)) })
+	slices.SortStableFunc(out, func(a, b speaker) int { return cmp.Compare(len(b.Folder), len(a.Folder)) })
 	return out
 }
 
 // adjust changes a finding's severity by what one package says of itself, and
 // reports whether it says anything to the point.
-func adjust(f *finding.Finding, s shown, p inventory.Purpose) bool {
-	said := profileOf(p)
-	if word := said.because[s.behavior]; word != "" {
+func adjust(f *finding.Finding, s shown, p speaker) bool {
+	if word := p.because[s.behavior]; word != "" {
 		if f.Severity == finding.Low {
 			f.Severity = finding.Info
-			f.Description += fmt.Sprintf(" %s describes itself with %q, so this is expected.", nameOf(p), word)
+			f.Description += fmt.Sprintf(" %s describes itself with %q, so this is expected.", nameOf(p.Purpose), word)
 		}
 		return true
 	}
 	unexpected := s.behavior == inventory.Network || s.behavior == inventory.Process
-	if said.narrow == "" || !unexpected {
+	if p.narrow == "" || !unexpected {
 		return false
 	}
 	if s.tier != inventory.Capability && f.Severity >= finding.Low && f.Severity < finding.High {
 		f.Severity++
-		f.Description += fmt.Sprintf(" Nobody expects this of %s, which describes itself with %q and names no work that would need it.", nameOf(p), said.narrow)
+		f.Description += fmt.Sprintf(" Nobody expects this of %s, which describes itself with %q and names no work that would need it.", nameOf(p.Purpose), p.narrow)
 	}
 	return true
 }

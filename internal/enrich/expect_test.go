@@ -1,8 +1,10 @@
 package enrich_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
@@ -47,5 +49,18 @@ func TestExpect(t *testing.T) {
 				t.Errorf("the reason is %q", said)
 			}
 		})
+	}
+}
+
+// What a package says of itself is read once for each of its files, and not to
+// the end.
+func TestExpectManyKeywords(t *testing.T) {
+	talker := inventory.Purpose{Name: "x", Keywords: slices.Repeat([]string{"a-b-c-d"}, 300_000)}
+	b := &inventory.Binary{Path: "x.node", Behaviors: inventory.Behaviors{inventory.Network: {{Rule: "native/r"}}}}
+	fs := slices.Repeat([]finding.Finding{{Rule: "native/r", Location: finding.Location{Path: "x.node"}}}, 3000)
+	began := time.Now()
+	enrich.Expect([]inventory.Purpose{talker}, []*inventory.Binary{b}, fs)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it takes %v", took)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loupe-sec/loupe/internal/formats/carve"
 	"github.com/loupe-sec/loupe/internal/formats/native"
@@ -205,10 +206,14 @@ func TestTime(t *testing.T) {
 		"lzma":          bytes.Repeat([]byte("\x5d\x00\x00\x80\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00\x11\x22"), size/16),
 		"xz":            bytes.Repeat([]byte("\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x28\x00\x00\x00"), size/20),
 		"digits":        bytes.Repeat([]byte("H4sIUEsDf0VMR"), size/13),
+		"zstd in zstd":  bytes.Repeat([]byte("\x28\xb5\x2f\xfd\x00\x58\x30\x00\x00"), size/9),
+		"elf tables":    bytes.Repeat([]byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00\x01\x00\x00\x00"+strings.Repeat("\x00", 28)+"\x40\x00\x38\x00\x00\x00\x40\x00\xff\xff\x00\x00"), size/64),
+		"cut tar":       slices.Concat(bytes.Repeat(tarHeader("0"), size/512), tarHeader("77777777777")),
+		"zip directory": slices.Concat(bytes.Repeat([]byte("PK\x01\x02"+strings.Repeat("\x00", 42)), 12_000), zipEnds(12_000, 16_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			look(holder(t, "elf", section))
+			within(t, func() { look(holder(t, "elf", section)) })
 		})
 	}
 	for name, text := range map[string]string{
@@ -216,15 +221,53 @@ func TestTime(t *testing.T) {
 		"open":         strings.Repeat(`"AAAAAAAAAAAAAAAA`, size/17),
 		"glue":         strings.Repeat(`"AAAAAAAAA" + `, size/14),
 		"escapes":      strings.Repeat(`"\x7fELF`, size/8),
+		"open escapes": strings.Repeat(`'MZab\`, size/6),
 		"lists":        strings.Repeat(`[0,97,115,109,`, size/14),
 		"templates":    strings.Repeat("`AAAAAAAAA\n", size/11),
 		"unknown data": strings.Repeat(`"`+string(pack(t, "base64", noise(8, 3000)))+"\"\n", 250),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			carve.Text([]byte(text))
+			within(t, func() { carve.Text([]byte(text)) })
 		})
 	}
+}
+
+// within fails if f takes so long that it must do the same again and again.
+func within(t *testing.T, f func()) {
+	t.Helper()
+	began := time.Now()
+	f()
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+}
+
+// tarHeader is the header of a member of that size, in octal digits.
+func tarHeader(size string) []byte {
+	h := make([]byte, 512)
+	copy(h, "a")
+	copy(h[124:], size)
+	copy(h[148:], "        ")
+	copy(h[257:], "ustar\x0000")
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return h
+}
+
+// zipEnds are end records of archives that have one directory of so many
+// members, in front of the first record.
+func zipEnds(members, records int) (out []byte) {
+	for range records {
+		r := append([]byte("PK\x05\x06"), make([]byte, 18)...)
+		binary.LittleEndian.PutUint16(r[10:], uint16(members))
+		binary.LittleEndian.PutUint32(r[12:], uint32(members*46+len(out)))
+		out = append(out, r...)
+	}
+	return out
 }
 
 func FuzzFind(f *testing.F) {

@@ -413,6 +413,7 @@ func (s *search) candidate(r region, off int) int {
 		s.found = append(s.found, p)
 		return int(p.Range.Size)
 	}
+	s.work -= looked(b)
 	e := compression(b)
 	if e == "" || e == Zlib && off >= 4 && string(s.data[r.off+off-4:r.off+off]) == "IDAT" {
 		return 0
@@ -433,6 +434,7 @@ func (s *search) candidate(r region, off int) int {
 			out = int64(len(p.head(s.file, int64(len(s.data)))))
 		}
 		if out < minData || out < minWeak && (e == Zlib || e == LZMA) {
+			s.work -= spent + minWeak
 			return 0
 		}
 	}
@@ -608,8 +610,11 @@ func (s *search) hit(r region, at int, pair uint16) int {
 
 // zip looks for the archive that ends at an offset.
 func (s *search) zip(r region, end int) int {
-	from, to, ok := zipAt(s.data[r.off:r.end], end)
-	if !ok {
+	if s.work < 0 {
+		return 0
+	}
+	from, to, spent, ok := zipAt(s.data[r.off:r.end], end)
+	if s.work -= spent; !ok {
 		return 0
 	}
 	p := s.payload(r, from, to-from)

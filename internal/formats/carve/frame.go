@@ -58,11 +58,11 @@ func isLZMA(b []byte) bool {
 func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok bool) {
 	switch e {
 	case Zstd:
-		packed, out = zstdExtent(b)
-		return packed, out, 0, packed > 0
+		packed, out, spent = zstdExtent(b)
+		return packed, out, spent, packed > 0
 	case LZ4:
-		packed = lz4Extent(b)
-		return packed, -1, 0, packed > 0
+		packed, spent = lz4Extent(b)
+		return packed, -1, spent, packed > 0
 	}
 	in := bytes.NewReader(b)
 	var r io.Reader
@@ -115,13 +115,18 @@ func probeLZMA(b []byte) bool {
 	return n >= 64 && (err == nil || err == io.EOF)
 }
 
+// perBlock is what it costs to look at the header of a block that may be
+// anywhere, in bytes decoded.
+const perBlock = 16
+
 // zstdExtent walks the blocks of a frame and of those that follow it (RFC
 // 8878, 3.1.1).
-func zstdExtent(b []byte) (packed int, out int64) {
+func zstdExtent(b []byte) (packed int, out, spent int64) {
 	for at := 0; ; {
-		n, size := zstdFrame(b[at:])
+		n, size, blocks := zstdFrame(b[at:])
+		spent += perBlock * int64(blocks)
 		if n == 0 {
-			return at, out
+			return at, out, spent
 		}
 		if at += n; size < 0 || out < 0 {
 			out = -1
@@ -131,11 +136,11 @@ func zstdExtent(b []byte) (packed int, out int64) {
 	}
 }
 
-// zstdFrame returns the size of one frame, and of its content if it says so;
-// 0 if there is none.
-func zstdFrame(b []byte) (n int, out int64) {
+// zstdFrame returns the size of one frame, 0 if there is none, of its content if
+// it says so, and how many blocks were looked at.
+func zstdFrame(b []byte) (n int, out int64, blocks int) {
 	if len(b) < 9 || binary.LittleEndian.Uint32(b) != 0xfd2fb528 || b[4]&8 != 0 {
-		return 0, 0
+		return 0, 0, blocks
 	}
 	flags := b[4]
 	single := flags&0x20 != 0
@@ -156,13 +161,13 @@ func zstdFrame(b []byte) (n int, out int64) {
 			out += 256
 		}
 		if out < 0 {
-			return 0, 0
+			return 0, 0, blocks
 		}
 	}
 	at += field
-	for {
+	for ; ; blocks++ {
 		if at+3 > len(b) {
-			return 0, 0
+			return 0, 0, blocks
 		}
 		h := uint32(b[at]) | uint32(b[at+1])<<8 | uint32(b[at+2])<<16
 		size := int(h >> 3)
@@ -170,13 +175,13 @@ func zstdFrame(b []byte) (n int, out int64) {
 		case 1: // one byte, repeated
 			size = 1
 		case 3:
-			return 0, 0
+			return 0, 0, blocks
 		}
 		if h>>3 > 128<<10 {
-			return 0, 0
+			return 0, 0, blocks
 		}
 		if at += 3 + size; at > len(b) {
-			return 0, 0
+			return 0, 0, blocks
 		}
 		if h&1 != 0 {
 			break
@@ -186,15 +191,15 @@ func zstdFrame(b []byte) (n int, out int64) {
 		at += 4
 	}
 	if at > len(b) {
-		return 0, 0
+		return 0, 0, blocks
 	}
-	return at, out
+	return at, out, blocks
 }
 
 // lz4Extent walks the blocks of a frame ("LZ4 Frame Format Description").
-func lz4Extent(b []byte) int {
+func lz4Extent(b []byte) (packed int, spent int64) {
 	if len(b) < 11 || binary.LittleEndian.Uint32(b) != 0x184d2204 || b[4]>>6 != 1 || b[4]&2 != 0 || b[5]&0x8f != 0 || b[5]>>4 < 4 {
-		return 0
+		return 0, spent
 	}
 	flags, most := b[4], 1<<(8+2*(b[5]>>4))
 	at := 7
@@ -205,11 +210,11 @@ func lz4Extent(b []byte) int {
 		at += 4 // dictionary
 	}
 	if at > len(b) || lz4HeaderSum(b[4:at-1]) != b[at-1] {
-		return 0
+		return 0, spent
 	}
-	for {
+	for ; ; spent += perBlock {
 		if at+4 > len(b) {
-			return 0
+			return 0, spent
 		}
 		size := int(binary.LittleEndian.Uint32(b[at:]) &^ (1 << 31))
 		at += 4
@@ -217,22 +222,22 @@ func lz4Extent(b []byte) int {
 			break
 		}
 		if size > most {
-			return 0
+			return 0, spent
 		}
 		if at += size; flags&0x10 != 0 {
 			at += 4
 		}
 		if at > len(b) {
-			return 0
+			return 0, spent
 		}
 	}
 	if flags&4 != 0 {
 		at += 4
 	}
 	if at > len(b) {
-		return 0
+		return 0, spent
 	}
-	return at
+	return at, spent
 }
 
 // lz4HeaderSum is the second byte of the xxHash32 of the descriptor, which is

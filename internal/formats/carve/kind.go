@@ -111,6 +111,52 @@ func (e *ends) part(off, size uint64) {
 	}
 }
 
+// looked returns how many bytes of tables identify may have read of what it
+// took for a program at first, by its header.
+func looked(b []byte) int64 {
+	const entry = 64 // of a table, at the most
+	if len(b) < 64 {
+		return 0
+	}
+	if bytes.HasPrefix(b, []byte("\x7fELF")) {
+		var order binary.ByteOrder = binary.LittleEndian
+		if b[5] == 2 {
+			order = binary.BigEndian
+		}
+		ends, size := b[40:], uint16(52) // the fields that the header ends with, of its own size on
+		if b[4] == 2 {
+			ends, size = b[52:], 64
+		}
+		if order.Uint16(ends) != size {
+			return 0
+		}
+		return entry * (int64(order.Uint16(ends[4:])) + int64(order.Uint16(ends[8:])))
+	}
+	var order binary.ByteOrder = binary.BigEndian
+	switch binary.BigEndian.Uint32(b) {
+	case 0xcefaedfe, 0xcffaedfe:
+		order = binary.LittleEndian
+	case 0xfeedface, 0xfeedfacf:
+	default:
+		return 0
+	}
+	if !machoCPU(order.Uint32(b[4:])) || order.Uint32(b[12:]) > 12 {
+		return 0
+	}
+	return entry * int64(min(order.Uint32(b[16:]), maxCommands))
+}
+
+func machoCPU(cpu uint32) bool {
+	switch cpu &^ 0x03000000 {
+	case 6, 7, 11, 12, 13, 14, 18:
+		return true
+	}
+	return false
+}
+
+// maxCommands is how many load commands a Mach-O file may have.
+const maxCommands = 10_000
+
 // elfSize reads an ELF header and the tables that lie in b (System V ABI,
 // "Object Files").
 func elfSize(b []byte, avail int64) (int64, bool) {
@@ -261,12 +307,7 @@ func machoSize(b []byte, avail int64) (int64, bool) {
 	c := cursor.New(b, big)
 	c.Seek(4)
 	cpu, _, kind, count, size := c.U32(), c.U32(), c.U32(), c.U32(), c.U32()
-	switch cpu &^ 0x03000000 {
-	case 6, 7, 11, 12, 13, 14, 18:
-	default:
-		return 0, false
-	}
-	if c.Err() != nil || kind == 0 || kind > 12 || count == 0 || count > 10_000 || size < count*8 || int64(size) > avail {
+	if c.Err() != nil || !machoCPU(cpu) || kind == 0 || kind > 12 || count == 0 || count > maxCommands || size < count*8 || int64(size) > avail {
 		return 0, false
 	}
 	var e ends
@@ -425,9 +466,9 @@ func tarSize(b []byte, avail int64) (int64, bool) {
 			}
 			return at, true
 		}
-		at += tarBlock + (size+tarBlock-1)/tarBlock*tarBlock
-		if at > avail {
-			return 0, false
+		first := at == 0
+		if at += tarBlock + (size+tarBlock-1)/tarBlock*tarBlock; at > avail {
+			return avail, !first // one that is cut off, so that nobody walks it again from each member
 		}
 	}
 	return at, at > 0
@@ -488,10 +529,10 @@ func cabSize(b []byte, avail int64) (int64, bool) {
 }
 
 // zipAt returns where the zip file begins whose end record (APPNOTE.TXT 4.3.16)
-// is at b[end:], and where it ends.
-func zipAt(b []byte, end int) (from, to int, ok bool) {
+// is at b[end:], and where it ends. spent is how much of its directory was read.
+func zipAt(b []byte, end int) (from, to int, spent int64, ok bool) {
 	if end+22 > len(b) {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	r := b[end:]
 	count := int(binary.LittleEndian.Uint16(r[10:]))
@@ -499,13 +540,13 @@ func zipAt(b []byte, end int) (from, to int, ok bool) {
 	to = end + 22 + int(binary.LittleEndian.Uint16(r[20:]))
 	dir := end - size
 	if count == 0 || size > end || to > len(b) || !bytes.HasPrefix(b[dir:], []byte("PK\x01\x02")) {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	first := math.MaxInt
 	at := dir
 	for range count { // offsets may count from the beginning of the whole file
 		if at+46 > end || string(b[at:at+4]) != "PK\x01\x02" {
-			return 0, 0, false
+			return 0, 0, int64(at - dir), false
 		}
 		h := b[at:]
 		first = min(first, int(binary.LittleEndian.Uint32(h[42:])))
@@ -513,9 +554,9 @@ func zipAt(b []byte, end int) (from, to int, ok bool) {
 	}
 	from = dir - off + first
 	if from < 0 || from >= dir || !bytes.HasPrefix(b[from:], []byte("PK\x03\x04")) {
-		return 0, 0, false
+		return 0, 0, int64(at - dir), false
 	}
-	return from, to, true
+	return from, to, int64(at - dir), true
 }
 
 func zero(b []byte) bool {

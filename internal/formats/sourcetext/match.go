@@ -1,15 +1,24 @@
 package sourcetext
 
 import (
-	"bytes"
 	"encoding/binary"
+	"slices"
+	"sort"
+	"strings"
 )
 
 // An Index finds many literals in bytes at once.
 type Index struct {
 	literals []string
-	first    map[uint64][]int32 // by the first keySize bytes: literals
-	filter   []uint64           // bits of the keys that occur, by hash
+	first    map[uint64]group // by the first keySize bytes
+	filter   []uint64         // bits of the keys that occur, by hash
+}
+
+// A group holds the literals that begin alike, in order.
+type group struct {
+	texts   []string
+	numbers []int32 // in the Index
+	shorter []int32 // in texts: the longest other one that the text begins with, or -1
 }
 
 // keySize is how many first bytes of a literal are hashed: all have so many.
@@ -20,17 +29,52 @@ const filterBits = 20
 // NewIndex returns an index of literals of at least MinLiteral bytes; shorter
 // ones are never found.
 func NewIndex(literals []string) *Index {
-	x := &Index{literals: literals, first: map[uint64][]int32{}, filter: make([]uint64, 1<<filterBits/64)}
+	x := &Index{literals: literals, first: map[uint64]group{}, filter: make([]uint64, 1<<filterBits/64)}
+	order := make([]int32, 0, len(literals))
 	for i, l := range literals {
-		if len(l) < keySize {
-			continue
+		if len(l) >= keySize {
+			order = append(order, int32(i))
 		}
-		k := key([]byte(l[:keySize]))
-		x.first[k] = append(x.first[k], int32(i))
+	}
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(literals[a], literals[b]) })
+	for len(order) > 0 {
+		k := key([]byte(literals[order[0]]))
+		n := 1
+		for n < len(order) && key([]byte(literals[order[n]])) == k {
+			n++
+		}
+		x.first[k] = newGroup(literals, order[:n])
 		h := hash(k)
 		x.filter[h/64] |= 1 << (h % 64)
+		order = order[n:]
 	}
 	return x
+}
+
+func newGroup(literals []string, numbers []int32) group {
+	g := group{numbers: numbers, texts: make([]string, len(numbers)), shorter: make([]int32, len(numbers))}
+	for i, n := range numbers {
+		g.texts[i] = literals[n]
+		at := int32(i) - 1
+		for at >= 0 && !strings.HasPrefix(g.texts[i], g.texts[at]) {
+			at = g.shorter[at]
+		}
+		g.shorter[i] = at
+	}
+	return g
+}
+
+// find marks the texts that data begins with. The last that comes before data in
+// their order begins with all of them.
+func (g *group) find(data []byte, found []bool) {
+	next := sort.Search(len(g.texts), func(i int) bool { return g.texts[i] > string(data) })
+	at := int32(next) - 1
+	for at >= 0 && string(data[:min(len(data), len(g.texts[at]))]) != g.texts[at] {
+		at = g.shorter[at]
+	}
+	for ; at >= 0 && !found[g.numbers[at]]; at = g.shorter[at] {
+		found[g.numbers[at]] = true
+	}
 }
 
 func key(b []byte) uint64 {
@@ -38,10 +82,6 @@ func key(b []byte) uint64 {
 }
 
 func hash(k uint64) uint64 { return k * 0x9e3779b97f4a7c15 >> (64 - filterBits) }
-
-// maxTries bounds the comparisons with literals that begin alike, for each byte
-// that is looked at.
-const maxTries = 64
 
 // Find reports which literals occur in data, as they are or, if wide is set,
 // with a zero behind each byte, which is UTF-16 for plain letters.
@@ -63,11 +103,8 @@ func (x *Index) find(data []byte, found []bool) {
 		if x.filter[h/64]&(1<<(h%64)) == 0 {
 			continue
 		}
-		list := x.first[k]
-		for _, l := range list[:min(len(list), maxTries)] {
-			if !found[l] && bytes.HasPrefix(data[i:], []byte(x.literals[l])) {
-				found[l] = true
-			}
+		if g, ok := x.first[k]; ok {
+			g.find(data[i:], found)
 		}
 	}
 }

@@ -330,23 +330,23 @@ func (s *scanner) end() {
 	if !s.open {
 		return
 	}
-	for _, piece := range s.pieces() {
+	s.pieces(func(piece []byte) {
 		if len(piece) >= MinLiteral && len(s.literals) < maxLiterals && telling(piece) {
 			s.literals[string(piece[:min(len(piece), maxLiteral)])] = true
 		}
-	}
+	})
 	s.text, s.open = s.text[:0], false
 }
 
 // pieces splits a literal where the program puts a value: at the directives of
 // printf, the braces of Rust and Zig, and bytes that are not text.
-func (s *scanner) pieces() [][]byte {
-	var out [][]byte
+func (s *scanner) pieces(yield func([]byte)) {
 	from := 0
 	cut := func(at, skip int) {
-		out = append(out, s.text[from:at])
+		yield(s.text[from:at])
 		from = at + skip
 	}
+	closed := -1 // where the next } stands, len(s.text) if there is none
 	for i := 0; i < len(s.text); i++ {
 		switch c := s.text[i]; {
 		case c == '%' && s.lang != Rust && s.lang != Zig:
@@ -357,9 +357,15 @@ func (s *scanner) pieces() [][]byte {
 			cut(i, min(n+1, len(s.text)-i))
 			i = from - 1
 		case (c == '{' || c == '}') && (s.lang == Rust || s.lang == Zig):
+			if closed < i {
+				closed = len(s.text)
+				if j := bytes.IndexByte(s.text[i:], '}'); j >= 0 {
+					closed = i + j
+				}
+			}
 			end := i
-			if j := bytes.IndexByte(s.text[i:], '}'); c == '{' && j >= 0 {
-				end = i + j
+			if closed < len(s.text) {
+				end = closed
 			}
 			cut(i, end-i+1)
 			i = from - 1
@@ -367,7 +373,7 @@ func (s *scanner) pieces() [][]byte {
 			cut(i, 1)
 		}
 	}
-	return append(out, s.text[min(from, len(s.text)):])
+	yield(s.text[min(from, len(s.text)):])
 }
 
 // telling reports whether a piece is more than punctuation and digits.

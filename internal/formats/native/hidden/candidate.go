@@ -3,9 +3,9 @@ package hidden
 import (
 	"encoding/binary"
 	"slices"
+	"sort"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
-	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
 // Limits of the search for functions that are worth to be carried out.
@@ -14,47 +14,57 @@ const (
 	maxLength  = 16 << 10 // of a function
 	maxLoop    = 400      // bytes of a loop that decodes
 	maxCallers = 12       // of a function that decodes
+	maxRefs    = 64       // of a function to data, that are looked at
 )
 
-// candidates returns the functions to carry out, callers of those that decode
-// first: they know what is decoded.
+// candidates returns the functions to carry out. A function that decodes has to
+// get at what it decodes: it, or one that calls it, names data that may be
+// encoded or has such constants. Callers come first, as they know what is
+// decoded.
 func (r *runner) candidates(wanted func(addr uint64) bool) []int {
-	var loops, builders, rest []int
+	g := &glance{grams: &r.f.grams, m: r.mem.m}
+	var loops, builders []int
+	shown := make([]evidence, len(r.c.Functions))
 	left := maxCode
 	for fn := range r.c.Functions {
 		at := r.c.Functions[fn].Addr
-		if !wanted(at) || left <= 0 {
+		if left <= 0 {
+			break
+		}
+		if !wanted(at) {
 			continue
 		}
 		b := r.body(fn)
 		left -= len(b)
-		loop, built := r.judge(b)
-		switch {
-		case loop:
+		e := g.look(b, at)
+		if shown[fn] = e; e&decodes != 0 {
 			loops = append(loops, fn)
-		case built:
+		} else if e&resemble != 0 {
 			builders = append(builders, fn)
-		default:
-			rest = append(rest, fn)
 		}
 	}
-	var callers []int
-	for _, fn := range loops[:min(len(loops), maxRuns)] {
-		n := 0
-		for _, ref := range r.c.Callers(fn) {
-			if by := r.c.Func(ref.Addr); by >= 0 && by != fn && ref.Kind != code.Data && wanted(ref.Addr) {
+	var callers, own []int
+	knows := func(fn int) bool { return shown[fn]&constants != 0 || r.namesEncoded(fn) }
+	for _, fn := range loops {
+		if knows(fn) {
+			own = append(own, fn)
+		}
+		for _, by := range r.callers(fn, wanted) {
+			if knows(by) {
 				callers = append(callers, by)
-				n++
+				continue
 			}
-			if n == maxCallers {
-				break
+			for _, above := range r.callers(by, wanted) {
+				if knows(above) {
+					callers = append(callers, above)
+				}
 			}
 		}
+		if len(callers)+len(own) > maxRuns {
+			break
+		}
 	}
-	out := slices.Concat(callers, loops, builders)
-	if len(r.c.Functions) <= fewEnough {
-		out = append(out, rest...)
-	}
+	out := slices.Concat(callers, own, builders)
 	seen := map[int]bool{}
 	out = slices.DeleteFunc(out, func(fn int) bool {
 		old := seen[fn]
@@ -62,6 +72,77 @@ func (r *runner) candidates(wanted func(addr uint64) bool) []int {
 		return old
 	})
 	return out[:min(len(out), maxRuns)]
+}
+
+// callers returns the functions that call or name one, as far as they are wanted.
+func (r *runner) callers(fn int, wanted func(addr uint64) bool) []int {
+	var out []int
+	for _, ref := range r.c.Callers(fn) {
+		if by := r.c.Func(ref.Addr); by >= 0 && by != fn && wanted(ref.Addr) && !slices.Contains(out, by) {
+			out = append(out, by)
+		}
+		if len(out) == maxCallers {
+			break
+		}
+	}
+	return out
+}
+
+// namesEncoded reports whether a function refers to data that may be encoded.
+func (r *runner) namesEncoded(fn int) bool {
+	refs := r.c.From(fn)
+	for _, ref := range refs[:min(len(refs), maxRefs)] {
+		if ref.Kind == code.Data && ref.Import < 0 && r.mayBeEncoded(ref.Target) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBeEncoded reports whether the bytes at an address, or where a pointer there
+// leads, are of many values and neither text nor small numbers.
+func (r *runner) mayBeEncoded(addr uint64) bool {
+	p := r.mem.m.Pointers
+	if i := sort.Search(len(p), func(i int) bool { return p[i].At >= addr }); i < len(p) && p[i].At == addr {
+		addr = p[i].To
+	}
+	b := r.mem.m.At(addr)
+	if len(b) < MinWord {
+		return false
+	}
+	b = b[:min(len(b), 12)]
+	if plainText(b) {
+		return false
+	}
+	b = b[:min(len(b), 8)]
+	zeros := 0
+	for _, c := range b[:MinWord] {
+		if c == 0 {
+			zeros++
+		}
+	}
+	if zeros > 1 || distinct(string(b)) < 4 {
+		return false
+	}
+	// Distances of jump tables.
+	return len(b) < 8 || binary.LittleEndian.Uint16(b[2:]) != 0xffff || binary.LittleEndian.Uint16(b[6:]) != 0xffff
+}
+
+// plainText reports whether data looks like the beginning of text that is not
+// encoded: most of it small letters, or all of it in capitals.
+func plainText(b []byte) bool {
+	small, large, n := 0, 0, 0
+	for ; n < len(b) && b[n] != 0; n++ {
+		switch c := b[n]; {
+		case 'a' <= c && c <= 'z', c == ' ':
+			small++
+		case 'A' <= c && c <= 'Z', c == '_', '0' <= c && c <= '9':
+			large++
+		case !printable(c):
+			return false
+		}
+	}
+	return n >= 4 && (5*small >= 3*n || large == n)
 }
 
 // body returns the bytes of a function.
@@ -76,73 +157,6 @@ func (r *runner) body(fn int) []byte {
 		n = min(n, r.c.Functions[fn+1].Addr-f.Addr)
 	}
 	return b[:min(n, maxLength)]
-}
-
-// judge reports whether a function has a loop that may decode bytes, and
-// whether it writes constants that may be text.
-func (r *runner) judge(b []byte) (loop, built bool) {
-	if r.mem.m.Arch == image.AArch64 {
-		return judgeARM64(b)
-	}
-	return judgeX86(b)
-}
-
-// judgeX86 goes by what bytes may be instructions.
-func judgeX86(b []byte) (loop, built bool) {
-	texts := 0
-	for i := 0; i+8 < len(b); i++ {
-		switch c := b[i]; {
-		case c>>4 == 7 && b[i+1] >= 0x80: // a short branch back
-			loop = loop || decodesX86(upTo(b, i, i+2-(256-int(b[i+1]))))
-		case c == 0x0f && b[i+1]>>4 == 8: // a long one
-			loop = loop || decodesX86(upTo(b, i, i+6+int(int32(binary.LittleEndian.Uint32(b[i+2:])))))
-		case c == 0xeb && b[i+1] >= 0x80: // a jump back, as unoptimised loops end
-			loop = loop || decodesX86(upTo(b, i, i+2-(256-int(b[i+1]))))
-		case c == 0xe9:
-			loop = loop || decodesX86(upTo(b, i, i+5+int(int32(binary.LittleEndian.Uint32(b[i+1:])))))
-		case c == 0x48 && b[i+1]>>3 == 0x17 && i+10 <= len(b) && texty(b[i+2:i+10]): // mov r64, imm64
-			built = true
-		case c == 0xc6 && b[i+1]>>6 < 3, c == 0xc7 && b[i+1]>>6 < 3: // mov [m], imm
-			texts++
-		}
-	}
-	return loop, built || texts >= 4
-}
-
-// upTo returns the body of a loop that ends before one offset and begins at
-// another; nothing if that is none.
-func upTo(b []byte, end, from int) []byte {
-	if from < 0 || from >= end || end-from > maxLoop {
-		return nil
-	}
-	return b[from:end]
-}
-
-// decodesX86 reports whether the bytes of a loop may hold an instruction that
-// combines bytes and one that writes them.
-func decodesX86(b []byte) bool {
-	combines, writes := false, false
-	for i := 0; i+1 < len(b); i++ {
-		mem := b[i+1]>>6 < 3
-		switch b[i] {
-		case 0x30, 0x28, 0x00: // xor, sub, add of a byte
-			combines = true
-			writes = writes || mem
-		case 0x31, 0x32, 0x33, 0x34, 0x35, 0x2a, 0x29, 0x2b, 0x02, 0x01, 0x03, 0xc0, 0xd0, 0xd2, 0xf6, 0xf7, 0x80, 0x83:
-			combines = true
-			writes = writes || b[i] == 0x80 && mem || b[i] == 0xf6 && mem || b[i] == 0xc0 && mem
-		case 0x88: // mov [m8], r8
-			writes = writes || mem
-		case 0x0f:
-			switch b[i+1] {
-			case 0x57, 0xef, 0xfc, 0xf8, 0xeb: // xorps, pxor, paddb, psubb, por
-				combines = true
-			case 0x11, 0x29, 0x7f, 0xd6, 0x7e: // moves to memory
-				writes = true
-			}
-		}
-	}
-	return combines && writes
 }
 
 // texty reports whether a constant may be text: all of its bytes are printable,

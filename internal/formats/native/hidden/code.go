@@ -22,15 +22,15 @@ type Text struct {
 
 // Limits of what is carried out for one binary.
 const (
-	maxRuns     = 1500    // functions
-	maxSteps    = 20_000  // instructions of one run
-	mostSteps   = 250_000 // of all runs
-	maxDepth    = 6       // of calls
-	maxCached   = 1 << 12 // decoded instructions; a power of two
-	maxTexts    = 500
-	shortRun    = 1500 // instructions of the first run, so that a few functions do not use up what all have
-	fewEnough   = 150  // functions of a binary that are all run
-	lookedTwice = 600  // functions of a binary in which imports that fail are tried as well
+	maxRuns   = 1500    // functions
+	maxSteps  = 20_000  // instructions of one run
+	mostSteps = 250_000 // of all runs
+	maxDepth  = 6       // of calls
+	maxCached = 1 << 12 // decoded instructions; a power of two
+	maxTexts  = 500
+	shortRun  = 1500 // instructions of the first run, so that a few functions do not use up what all have
+
+	lookedTwice = 600 // functions of a binary in which imports that fail are tried as well
 )
 
 // Code returns the words that code decodes or puts together, by address. It
@@ -43,6 +43,8 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
 		return nil
 	}
 	list := m.candidates(wanted)
+	Stats[0] += len(list)
+	defer func() { Stats[1] += m.spent }()
 	long, asked := m.round(list, true, shortRun, mostSteps*2/3)
 	m.round(long, true, maxSteps, mostSteps)
 	m.turned(list)
@@ -579,3 +581,5 @@ func (r *runner) settled() []Text {
 	slices.SortFunc(out, func(a, b Text) int { return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Word, b.Word)) })
 	return out
 }
+
+var Stats [16]int

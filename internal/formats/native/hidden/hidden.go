@@ -53,6 +53,7 @@ type Finder struct {
 	texts set            // the words as they are
 	all   []pattern      // by word
 	short map[string]int // words of less than fullWord bytes: their index
+	grams grams          // of all words
 }
 
 // A set is a group of literals that are searched for in one pass.
@@ -109,6 +110,7 @@ func New(words []string) *Finder {
 		if len(w) < MinWord || distinct(w) < min(len(w)-1, 4) {
 			continue
 		}
+		f.grams.add(w)
 		one := func(form form) literal { return literal{word: i, form: form} }
 		b := []byte(p.text)
 		texts.add(b, one(forward))

@@ -19,6 +19,7 @@ type convention struct {
 	syscall []uint8 // registers of the arguments of a system call
 	number  uint8   // register of its number
 	clears  bool    // callees of the system take their arguments off the stack
+	local   []uint8 // registers in which functions that only the binary itself calls may take arguments instead
 }
 
 // The registers of x86, by their numbers in the encoding.
@@ -63,10 +64,12 @@ var (
 	cdecl = convention{
 		stack: 0, callee: 4, result: rax, saved: []uint8{rbx, rsp, rbp, rsi, rdi},
 		syscall: []uint8{rbx, rcx, rdx, rsi, rdi, rbp}, number: rax,
+		local: localX86,
 	}
 	windows32 = convention{
 		stack: 0, callee: 4, result: rax, saved: []uint8{rbx, rsp, rbp, rsi, rdi},
 		syscall: nil, number: rax, clears: true,
+		local: localX86,
 	}
 	arm64 = convention{
 		args: upTo(8), result: 0, saved: between(18, 31),
@@ -89,6 +92,11 @@ var (
 		syscall: between(10, 15), number: 17,
 	}
 )
+
+// localX86 are the registers in which compilers for x86 pass arguments where
+// they see all callers, and where source asks for it: those of GCC's regparm(3),
+// which include the two of fastcall.
+var localX86 = []uint8{rax, rdx, rcx}
 
 func upTo(n uint8) []uint8 { return between(0, n-1) }
 

@@ -38,6 +38,8 @@ type Step struct {
 	Callee Value   // of Call and Tail what is called; of Syscall the number
 	Args   []Value // of Call, Tail and Syscall, without those at the end that nothing was put in; of Return what is in the register of results, if that is known
 	Cond   Cond    // of Branch
+
+	local []Value // of Call and Tail what is in the registers that are for local functions, if one is called
 }
 
 // A Cond is the condition on which a branch is taken.
@@ -202,6 +204,9 @@ func (r *Reader) start(entry bool) *state {
 	}
 	for i, reg := range r.conv.args {
 		s.regs[reg] = val{kind: param, n: int64(i)}
+	}
+	for i, reg := range r.conv.local {
+		s.regs[reg] = val{kind: param, n: maxArgs + int64(i)}
 	}
 	return s
 }
@@ -544,6 +549,7 @@ func (f *follower) emit(in *inst, s *state, callee *val) {
 	case Call, Tail:
 		if st.Callee = r.resolve(*callee, s, ""); callee.kind == num && callee.at {
 			st.Callee = Value{Kind: Function, Addr: uint64(callee.n)}
+			st.local = r.registers(s, r.conv.local, "")
 		}
 		st.Args = r.arguments(s, *callee, in.flow)
 	case Syscall:

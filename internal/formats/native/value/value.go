@@ -54,7 +54,7 @@ type Value struct {
 
 	Text   string // of String, in UTF-8; of Stack, the bytes that are known to lie there, up to the first that is not
 	Addr   uint64 // of String (0 if it was put together on the stack), Address and Function; of Result the site of the call
-	Param  int    // of Parameter: from 0
+	Param  int    // of Parameter: from 0; on x86, where arguments are on the stack, from 12 on those in registers
 	Import int    // of Import: index into the image's Imports
 	Offset int64  // of Stack: from the stack pointer at the function's entry
 
@@ -235,8 +235,7 @@ func (r *Reader) through(site uint64, v Value) []Value {
 		if ref.Kind != code.Call && ref.Kind != code.Jump || ref.Kind == code.Jump && r.c.Func(ref.Addr) < 0 {
 			continue // an address taken; a stub, whose own callers are among these
 		}
-		if got := r.Args(ref.Addr, v.Param+1); len(got) > v.Param {
-			up := got[v.Param]
+		if up, ok := r.passed(ref.Addr, v.Param); ok {
 			up.From = ref.Addr
 			out = append(out, up)
 		}
@@ -245,6 +244,23 @@ func (r *Reader) through(site uint64, v Value) []Value {
 		return []Value{v}
 	}
 	return out
+}
+
+// passed returns what the call at a site passes as a parameter, by the number
+// that the function which is called knows it by.
+func (r *Reader) passed(site uint64, param int) (Value, bool) {
+	s := r.Step(site)
+	if s == nil {
+		return Value{}, false
+	}
+	list := s.Args
+	if param >= maxArgs {
+		list, param = s.local, param-maxArgs
+	}
+	if param >= len(list) {
+		return Value{}, true
+	}
+	return list[param], true
 }
 
 // Step returns the step at an address, or nil if there is none.
