@@ -39,6 +39,8 @@ func explain(b *inventory.Binary, fs []finding.Finding) string {
 		out = append(out, b.Behaviors[name][0].Text)
 	}
 	switch {
+	case b.Partial:
+		out = append(out, "So much of it could not be read that nothing can be ruled out: see the notes.")
 	case b.Silent:
 		out = append(out, "It is linked statically and names nothing that it calls, so what else it does cannot be told from its tables.")
 	case len(seen) == 0:
@@ -129,7 +131,11 @@ func summarize(rel *inventory.Release, binaries []*inventory.Binary, fs []findin
 	if rel != nil {
 		subject = strings.TrimSpace(rel.Name + " " + rel.Version)
 	}
-	out = append(out, holds(subject, binaries))
+	if len(binaries) == 0 && notSearched(notes) {
+		out = append(out, subject+" was not searched for native binaries.")
+	} else {
+		out = append(out, holds(subject, binaries))
+	}
 	if len(binaries) > 0 {
 		out = append(out, acts(binaries))
 	}
@@ -150,6 +156,11 @@ func summarize(rel *inventory.Release, binaries []*inventory.Binary, fs []findin
 	}
 	out = append(out, fmt.Sprintf("The risk is %s (%d of 100).", risk.Level(), risk.Score))
 	return strings.Join(out, " ")
+}
+
+// notSearched reports whether nobody looked for binaries.
+func notSearched(notes []finding.Note) bool {
+	return slices.ContainsFunc(notes, func(n finding.Note) bool { return n.Scanner == "native" && n.Path == "" })
 }
 
 // maxArchs is how many instruction sets a summary names: all that have a name,
@@ -195,12 +206,16 @@ func acts(binaries []*inventory.Binary) string {
 	if len(binaries) == 1 {
 		they = "It shows"
 	}
+	partial := 0
 	for _, b := range binaries {
-		if b.Silent {
+		switch {
+		case b.Partial:
+			partial++
+		case b.Silent:
 			silent++
 		}
 	}
-	if silent > 0 {
+	if silent+partial > 0 {
 		unseen = nil // nothing can be ruled out
 	}
 	var parts []string
@@ -219,6 +234,9 @@ func acts(binaries []*inventory.Binary) string {
 		out = they + " " + list(parts, "and") + ", and no " + list(unseen, "or") + "."
 	case len(seen) > 0:
 		out = they + " " + list(parts, "and") + "."
+	}
+	if partial > 0 {
+		out = strings.TrimSpace(fmt.Sprintf("%s Of %s so much could not be read that nothing can be ruled out.", out, count(partial, "binary", "binaries")))
 	}
 	if silent > 0 {
 		out = strings.TrimSpace(fmt.Sprintf("%s What %s is not known: linked statically, %s.", out,

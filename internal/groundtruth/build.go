@@ -41,7 +41,7 @@ func matrix(o Options) []*program {
 			if v == Control {
 				for n := range 4 {
 					for _, p := range each3(t, nil, v) {
-						p.seed ^= uint64(n) << 40
+						p.seed ^= uint64(n) << 20 // which is in the name
 						all = append(all, p)
 					}
 				}

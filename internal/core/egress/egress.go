@@ -61,10 +61,10 @@ type Client struct {
 	slots *slots
 
 	mu      sync.Mutex
-	open    *http.Transport // to trusted origins and through proxies
-	vouched *http.Transport // to where a trusted origin redirects
-	guarded *http.Transport // to all others
-	trusted map[string]bool // by origin
+	open    *http.Transport            // to trusted origins and through proxies
+	vouched *http.Transport            // to where a trusted origin redirects
+	guarded *http.Transport            // to all others
+	trusted map[string]bool            // by origin
 	roots   *x509.CertPool             // nil for those of the system, which are read when a request needs them
 	added   map[[sha256.Size]byte]bool // to roots
 }

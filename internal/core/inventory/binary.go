@@ -47,6 +47,7 @@ type Binary struct {
 	Sections  []Section
 
 	Silent    bool // linked statically, without names: what it calls is not known
+	Partial   bool // so much of it could not be read that nothing it lacks means anything
 	Stripped  bool
 	Linkage   string
 	Signed    bool

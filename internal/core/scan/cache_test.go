@@ -276,9 +276,13 @@ func TestCacheIsShared(t *testing.T) {
 	want := look(t, reader(new(atomic.Int32)), tree(t, copies), nil)
 	var wg sync.WaitGroup
 	for range 4 {
-		ws, cache := tree(t, copies), openCache(t, dir, "1", scan.CacheSize)
+		cache := openCache(t, dir, "1", scan.CacheSize)
+		var targets []*workspace.Workspace
+		for range 5 {
+			targets = append(targets, tree(t, copies))
+		}
 		wg.Go(func() {
-			for range 5 {
+			for _, ws := range targets {
 				if diff := cmp.Diff(want, look(t, reader(new(atomic.Int32)), ws, cache)); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 					return

@@ -70,6 +70,7 @@ type run struct {
 
 	mu       sync.Mutex
 	res      Result
+	walked   bool        // every file was counted
 	embedded []embedding // found in the walk at hand, not shown yet
 	events   sync.Mutex
 }
@@ -125,6 +126,7 @@ func (r *run) stage(ctx context.Context, stage []*Scanner, ws *workspace.Workspa
 	r.event(Event{Stage: names})
 	if len(walkers) > 0 {
 		r.walk(ctx, walkers, ws)
+		r.walked = true
 	}
 	var wg sync.WaitGroup
 	for _, s := range stage {
@@ -259,12 +261,15 @@ func (f *File) failed() error {
 	return f.err
 }
 
-// looked counts a file, and tells watchers if a scanner wanted it.
+// looked counts a file in the first walk, and tells watchers if a scanner wanted
+// it. The members of an archive stand for its bytes.
 func (r *run) looked(f *File, wanted bool) {
 	r.mu.Lock()
-	r.res.Files++
-	if wanted {
-		r.res.Bytes += f.Size
+	if !r.walked {
+		r.res.Files++
+		if f.Archive == "" {
+			r.res.Bytes += f.Size
+		}
 	}
 	p := &Progress{Phase: Inspect, What: f.Path, Done: r.res.Bytes, Files: r.res.Files}
 	r.mu.Unlock()

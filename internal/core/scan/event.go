@@ -40,7 +40,7 @@ type Result struct {
 	Notes    []finding.Note
 	Ran      []string // names of the scanners that ran, sorted
 	Files    int      // in the target, those in archives included
-	Bytes    int64    // of the files that a scanner wanted
+	Bytes    int64    // of those that are no archives
 
 	facts map[Fact][]known
 }

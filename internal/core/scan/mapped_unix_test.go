@@ -19,8 +19,8 @@ import (
 func large(t *testing.T) (ws *workspace.Workspace, name string) {
 	t.Helper()
 	dir := t.TempDir()
-	name = filepath.Join(dir, "large")
-	if err := os.WriteFile(name, bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16), 0o644); err != nil {
+	name = filepath.Join(dir, "large.txt")
+	if err := os.WriteFile(name, bytes.Repeat([]byte("text456789abcdef"), 4<<20/16), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	root, err := os.OpenRoot(dir)
@@ -64,6 +64,7 @@ func TestLeftBehind(t *testing.T) {
 	s.File = func(_ context.Context, _ *scan.Pass, f *scan.File) error {
 		data, err := f.Data()
 		if err != nil {
+			close(count)
 			return err
 		}
 		<-over
@@ -74,7 +75,7 @@ func TestLeftBehind(t *testing.T) {
 		return nil
 	}
 	res, err := scan.Run(t.Context(), []*scan.Scanner{s}, ws, nil, scan.Options{
-		Limits: scan.Limits{FileTime: time.Millisecond, Time: 10 * time.Millisecond}, Grace: time.Millisecond,
+		Limits: scan.Limits{FileTime: time.Millisecond, Time: 300 * time.Millisecond}, Grace: time.Millisecond,
 	})
 	if err != nil || len(res.Notes) == 0 {
 		t.Errorf("%+v, %v; want a note", res, err)

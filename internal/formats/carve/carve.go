@@ -11,6 +11,7 @@
 package carve
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -201,7 +202,7 @@ func (p *Payload) head(file io.ReaderAt, size int64) []byte {
 	defer r.Close()
 	buf := make([]byte, headSize)
 	n, err := io.ReadFull(r, buf)
-	if n == 0 || err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if n == 0 || err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
 	return buf[:n]

@@ -57,6 +57,31 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestArguments wants a payload of any length back to the byte where what
+// follows it in a call is digits as well, and one of a list that nothing joins.
+func TestArguments(t *testing.T) {
+	for length := range 4 {
+		payload := append(bytes.Clone(payloads(t)["wasm"]), make([]byte, length)...)
+		text := base64.StdEncoding.EncodeToString(payload)
+		for _, file := range []string{
+			`run(Buffer.from('` + text + `', 'base64'), 'main');`,
+			`run(Buffer.from('` + text[:2000] + `' + "` + text[2000:] + `",'base64'));`,
+			"load(name, `" + text + "`,\n  'base64', 'utf8', 'main')",
+			`const source = ['` + text + `', 'base64'];`,
+			`const [code, as] = ["` + text + `", "base64", "wasm"]`,
+			`x.concat([Buffer.from('` + text + `', 'base64')])`,
+		} {
+			if !found(t, []byte(file), payload) {
+				t.Errorf("%d bytes are not found as they are in %s … %s", len(payload), file[:20], file[len(file)-20:])
+			}
+		}
+	}
+	wasm := payloads(t)["wasm"]
+	if !found(t, []byte(`run('`+escape(wasm)+`', 'binary')`), wasm) {
+		t.Error("the second argument is taken for a part of the first")
+	}
+}
+
 // section returns where the section of a holder begins in the file.
 func section(t testing.TB, payload []byte) int {
 	file := holder(t, "elf", slices.Concat(make([]byte, 100_000), payload))
@@ -223,6 +248,8 @@ func TestTime(t *testing.T) {
 		"escapes":      strings.Repeat(`"\x7fELF`, size/8),
 		"open escapes": strings.Repeat(`'MZab\`, size/6),
 		"lists":        strings.Repeat(`[0,97,115,109,`, size/14),
+		"arguments":    `f(` + strings.Repeat(`"\x7fELFabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefg", `, size/72),
+		"many lists":   strings.Repeat(`a=["`+strings.Repeat("A", 1024)+`","b"]`, size/1036),
 		"templates":    strings.Repeat("`AAAAAAAAA\n", size/11),
 		"unknown data": strings.Repeat(`"`+string(pack(t, "base64", noise(8, 3000)))+"\"\n", 250),
 	} {

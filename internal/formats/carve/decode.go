@@ -192,7 +192,7 @@ func readBase64(in *bufio.Reader, out []byte) (int, error) {
 	word, n := uint32(0), 0
 	for n < 4 {
 		c, err := in.ReadByte()
-		if err == io.EOF || err == nil && c == '=' {
+		if errors.Is(err, io.EOF) || err == nil && c == '=' {
 			if n < 2 {
 				return 0, io.EOF
 			}
@@ -242,7 +242,7 @@ func readNumber(in *bufio.Reader, out []byte) (int, error) {
 	for {
 		c, err := in.ReadByte()
 		switch {
-		case err != nil && count > 0 && err == io.EOF, err == nil && count > 0 && hexDigits[c] >= 0xfe && c != 'x' && c != 'X':
+		case count > 0 && errors.Is(err, io.EOF), err == nil && count > 0 && hexDigits[c] >= 0xfe && c != 'x' && c != 'X':
 			if negative {
 				value = -value
 			}
@@ -306,7 +306,7 @@ func readEscape(in *bufio.Reader, out []byte) (int, error) {
 				break
 			}
 			value = value*8 + int(next[0]-'0')
-			in.Discard(1)
+			_, _ = in.Discard(1) // which was peeked at
 		}
 		out[0] = byte(value)
 	default:
@@ -322,7 +322,7 @@ func latin(c byte, in *bufio.Reader, out []byte) (int, error) {
 	if c == 0xc2 || c == 0xc3 {
 		if next, err := in.Peek(1); err == nil && next[0]&0xc0 == 0x80 {
 			out[0] = c<<6 | next[0]&0x3f
-			in.Discard(1)
+			_, _ = in.Discard(1) // which was peeked at
 		}
 	}
 	return 1, nil

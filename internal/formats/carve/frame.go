@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"encoding/binary"
+	"errors"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
@@ -112,7 +113,7 @@ func probeLZMA(b []byte) bool {
 		return false
 	}
 	n, err := io.CopyN(io.Discard, r, most)
-	return n >= 64 && (err == nil || err == io.EOF)
+	return n >= 64 && (err == nil || errors.Is(err, io.EOF))
 }
 
 // perBlock is what it costs to look at the header of a block that may be

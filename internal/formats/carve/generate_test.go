@@ -269,6 +269,24 @@ var forms = map[string]func([]byte) string{
 	"list": func(b []byte) string {
 		return `const code = ["` + strings.Join(cut(base64.StdEncoding.EncodeToString(b), 500), `", "`) + `"].join("");`
 	},
+	"list of a name": func(b []byte) string {
+		text := base64.StdEncoding.EncodeToString(b)
+		return `const parts = ["` + text[:len(text)/3] + `", "` + text[len(text)/3:] + `"]; run(Buffer.from(parts.join(""), "base64"));`
+	},
+	"list of equal pieces": func(b []byte) string {
+		return "static const char *code[] = {\n\"" + strings.Join(cut(base64.StdEncoding.EncodeToString(b), 500), "\",\n\"") + "\",\n};"
+	},
+	"joined tuple": func(b []byte) string {
+		text := base64.StdEncoding.EncodeToString(b)
+		return `DATA = b"".join((b"` + text[:len(text)/2] + `", b"` + text[len(text)/2:] + `"))`
+	},
+	"implode": func(b []byte) string {
+		text := hex.EncodeToString(b)
+		return `$code = implode('', ['` + text[:len(text)/4] + `', '` + text[len(text)/4:] + `']);`
+	},
+	"argument before others": func(b []byte) string {
+		return `decode("x", "` + base64.RawStdEncoding.EncodeToString(b) + `", "base64url", "main")`
+	},
 	"uri": func(b []byte) string {
 		return `fetch("data:application/octet-stream;base64,` + base64.StdEncoding.EncodeToString(b) + `")`
 	},

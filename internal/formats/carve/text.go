@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ const (
 	maxPieces  = 1 << 20 // of one literal
 	maxGlue    = 512     // characters between two pieces: an operator and indentation
 	maxGuesses = 256     // literals of a file tried for compressions without a mark
+	maxNames   = 1 << 16 // of lists that are joined
 )
 
 // Text finds programs, archives and compressed data that are written in source
@@ -59,7 +61,8 @@ func Text(data []byte) ([]Payload, []string) {
 
 type textSearch struct {
 	search
-	guesses int
+	guesses     int
+	joinedNames map[string]bool // lists that are joined somewhere; nil until it is asked
 }
 
 // A literal is pieces of text, with the quotes and what stands between left out.
@@ -67,8 +70,25 @@ type literal struct {
 	pieces []image.Range
 	length int   // characters in them
 	starts []int // indices of the pieces that begin a literal of their own
-	padded bool  // it ended in =
-	end    int   // behind its last quote
+	commas []comma
+	padded bool // it ended in =
+	end    int  // behind its last quote
+}
+
+// A comma stands between literals that may be one.
+type comma struct {
+	piece int // index of the first piece behind it
+	end   int // where the last quote before it ends
+}
+
+// elements returns the pieces between commas.
+func (l *literal) elements() (out [][]image.Range) {
+	from := 0
+	for _, c := range l.commas {
+		out = append(out, l.pieces[from:c.piece])
+		from = c.piece
+	}
+	return append(out, l.pieces[from:])
 }
 
 func (l *literal) add(from, to int) {
@@ -95,8 +115,12 @@ func (t *textSearch) digits(at int) int {
 		if next < 0 || l.padded || list && t.begins(next+1) {
 			break
 		}
+		before := comma{len(l.pieces), l.end}
 		if !t.piece(next, &l, 1) {
 			break
+		}
+		if list {
+			l.commas = append(l.commas, before)
 		}
 	}
 	if l.length < minText {
@@ -105,8 +129,18 @@ func (t *textSearch) digits(at int) int {
 		}
 		return l.end
 	}
-	if t.literal(l.pieces) {
-		return l.end
+	if t.joined(at, &l) {
+		if t.literal(l.pieces) {
+			return l.end
+		}
+	} else {
+		found := false
+		for _, one := range l.elements() {
+			found = size(one) >= minText && t.literal(one) || found
+		}
+		if found {
+			return l.end
+		}
 	}
 	for i, first := range l.starts { // a list of several
 		last := len(l.pieces)
@@ -229,6 +263,56 @@ func (t *textSearch) glue(at int) (next int, list bool) {
 	}
 	return -1, list
 }
+
+// What says that a list of literals is one text: the call around it, as in
+// "".join(("a", "b")), implode(”, ['a', 'b']) and concat('a', 'b'), or the one
+// behind it, as in ["a", "b"].join("").
+var (
+	joins    = regexp.MustCompile(`(?i)(\b(join|implode)\s*\(\s*((''|"")\s*,\s*)?(\[\]\s*string\s*\{|array\s*\(|new\s+string\s*\[\]\s*\{|[\[({])?|\bconcat\s*\()\s*[a-z]?$`)
+	joinedBy = regexp.MustCompile(`^[\s,]*[\])}]+\s*\.\s*(join|concat)\b`)
+	named    = regexp.MustCompile(`([A-Za-z_$][\w$]*)[\]\s]*(?::?=|:)[\s\w\[\]&]*[\[({]\s*[a-zA-Z]?$`)
+	calls    = regexp.MustCompile(`[\w$\])]\s*\([^()\[\]{}]*$`)
+)
+
+// joined reports whether literals of which the first begins at that place are
+// one: those between which no comma stands, those that something joins, and a
+// list of three or more that was cut into pieces of one length. The arguments
+// of a call are not.
+func (t *textSearch) joined(at int, l *literal) bool {
+	if len(l.commas) == 0 {
+		return true
+	}
+	const near = 96
+	before := t.data[max(0, at-near):at]
+	if joins.Match(before) || joinedBy.Match(t.data[l.end:min(len(t.data), l.end+near)]) {
+		return true
+	}
+	if calls.Match(before) {
+		return false
+	}
+	if m := named.FindSubmatch(before); m != nil && t.joinsName(string(m[1])) {
+		return true
+	}
+	parts := l.elements()
+	whole, last := parts[:len(parts)-1], parts[len(parts)-1]
+	return len(whole) >= 2 && size(last) <= size(whole[0]) &&
+		!slices.ContainsFunc(whole, func(p []image.Range) bool { return size(p) != size(whole[0]) })
+}
+
+// joinsName reports whether a list of that name is joined anywhere in the file.
+func (t *textSearch) joinsName(name string) bool {
+	if t.joinedNames == nil {
+		t.joinedNames = map[string]bool{}
+		for _, m := range joinedNames.FindAllSubmatch(t.data, maxNames) {
+			t.joinedNames[string(m[1])+string(m[2])] = true
+		}
+	}
+	return t.joinedNames[name]
+}
+
+// joinedNames matches what joins a list by its name, as in parts.join("") and
+// "".join(parts).
+var joinedNames = regexp.MustCompile(`([A-Za-z_$][\w$]*)\s*\.\s*(?:join|concat)\b|\b(?:[Jj]oin|implode)\s*\(\s*(?:(?:''|"")\s*,\s*)?([A-Za-z_$][\w$]*)`)
 
 // firsts are how base64 and hexadecimal text of what is looked for begins.
 var firsts = []string{
@@ -389,7 +473,7 @@ func (t *textSearch) escapes(at int) int {
 		return 0
 	}
 	var l literal
-	for next := at; next >= 0 && len(l.pieces) < maxPieces; {
+	for next, list := at, false; next >= 0 && len(l.pieces) < maxPieces; {
 		quote, from := d[next:next+1], next+1
 		if bytes.HasPrefix(d[next:], []byte(`"""`)) || bytes.HasPrefix(d[next:], []byte(`'''`)) {
 			quote, from = d[next:next+3], next+3
@@ -405,9 +489,18 @@ func (t *textSearch) escapes(at int) int {
 			t.work -= int64(len(d) - from) // each quote on the way may look as far
 			break
 		}
+		if list {
+			l.commas = append(l.commas, comma{len(l.pieces), l.end})
+		}
 		l.add(from, end)
 		l.end = end + len(quote)
-		next, _ = t.glue(l.end)
+		next, list = t.glue(l.end)
+	}
+	if !t.joined(at, &l) { // the others are looked at in their turn
+		first := l.commas[0]
+		t.work -= int64(l.end - first.end)
+		l.pieces, l.end = l.pieces[:first.piece], first.end
+		l.length = int(size(l.pieces))
 	}
 	if l.length < minText {
 		return 0

@@ -70,7 +70,7 @@ func (x *xzReader) Read(p []byte) (int, error) {
 		if x.sum != nil {
 			x.sum.Write(p[:n])
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = x.finish()
 		}
 		if n > 0 || err != nil {
@@ -185,7 +185,7 @@ func (x *xzReader) index() error {
 
 // unexpected makes the end of the input an error.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -117,7 +117,7 @@ func (r *resolver) line(line, dir, file string, depth int) {
 		case program == "cd" && len(words) > 1:
 			dir = path.Join(dir, words[1])
 		case isNode(program):
-			r.node(words[1:], dir, rest, depth)
+			r.node(words[1:], dir, rest)
 		case program == "node-gyp-build" && len(words) > 1:
 			// It runs its argument where the package holds nothing for the machine.
 			r.line(words[1], dir, file, depth+1)
@@ -186,7 +186,7 @@ var moduleTools = []struct{ folder, program string }{
 }
 
 // node looks at what node runs: a tool by its file, or a script.
-func (r *resolver) node(args []string, dir string, c call, depth int) {
+func (r *resolver) node(args []string, dir string, c call) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {

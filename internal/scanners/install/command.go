@@ -53,10 +53,18 @@ func words(line string) [][]string {
 	return out
 }
 
+// maxCommands bounds the command lines of one package, in bytes: scripts can
+// run each other thousands of times.
+const maxCommands = 1 << 20
+
 // command reads the files that a command line runs. scripts are those of
 // package.json, which "npm run" names.
 func (r *reading) command(line, by string, scripts map[string]json.RawMessage, depth int) {
-	if depth > 4 {
+	if depth > 4 || r.lines > maxCommands {
+		return
+	}
+	if r.lines += len(line); r.lines > maxCommands {
+		r.p.Note(r.file, "not all looked at: its scripts run each other, with more than %d MB of commands", maxCommands>>20)
 		return
 	}
 	defer func(dir string) { r.dir = dir }(r.dir)
@@ -88,7 +96,7 @@ func (r *reading) command(line, by string, scripts map[string]json.RawMessage, d
 			}
 			for _, stage := range []string{"pre" + name, name, "post" + name} {
 				var script string
-				if name != "" && json.Unmarshal(scripts[stage], &script) == nil {
+				if name != "" && r.lines <= maxCommands && json.Unmarshal(scripts[stage], &script) == nil {
 					r.command(script, by, scripts, depth+1)
 				}
 			}

@@ -212,6 +212,7 @@ type reading struct {
 	dir   string // folder in which the command runs that is read
 	seen  map[string]bool
 	bytes int64
+	lines int // bytes of command lines, each as often as it is run
 	full  bool
 	gyp   bool // some script calls node-gyp
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // look scans a folder of files and returns "severity rule path:line" of what
@@ -106,4 +107,21 @@ func FuzzScripts(f *testing.F) {
 		manifest := fmt.Sprintf(`{"scripts": {"install": %q, "preinstall": "node x.js; ./x.sh; python x.py"}}`, strings.ToValidUTF8(command, ""))
 		look(t, map[string]string{"package.json": manifest, "x.js": script, "x.sh": script, "x.py": script, "setup.py": script, "binding.gyp": gyp})
 	})
+}
+
+// Scripts that run each other thousands of times are not followed to the end.
+func TestScriptsThatRunEachOther(t *testing.T) {
+	scripts := `"d": "true"`
+	for _, s := range [][2]string{{"install", "a"}, {"a", "b"}, {"b", "c"}, {"c", "d"}} {
+		scripts += fmt.Sprintf(`, %q: %q`, s[0], strings.Repeat("npm run "+s[1]+";", 4000))
+	}
+	began := time.Now()
+	_, notes := look(t, map[string]string{"package.json": `{"scripts": {` + scripts + `}}`})
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+	want := []string{"package.json: not all looked at: its scripts run each other, with more than 1 MB of commands"}
+	if !slices.Equal(notes, want) {
+		t.Errorf("the notes are %q, want %q", notes, want)
+	}
 }

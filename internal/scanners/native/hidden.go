@@ -74,9 +74,10 @@ type disclosed struct {
 }
 
 const (
-	mostHidden   = 8 << 20 // bytes of data of one binary that are searched
-	mostEntropy  = 7.9     // bits per byte, from which on data is compressed or encrypted as a whole
-	mostTakeover = 64      // encoded names of one binary that count as imports
+	mostHidden   = 4 << 20   // bytes of data of one binary that are searched
+	mostDeep     = 256 << 10 // those that are searched for all ways to encode
+	mostEntropy  = 7.6       // bits per byte, from which on data is compressed or encrypted as a whole
+	mostTakeover = 64        // encoded names of one binary that count as imports
 )
 
 // unhide adds what is encoded to the hits of literals and to the imports.
@@ -123,13 +124,14 @@ func (s *subject) asksByName() bool {
 // hiddenInData searches the sections that hold data of the program.
 func (s *subject) hiddenInData(finder *hidden.Finder) []disclosed {
 	var out []disclosed
-	left := uint64(mostHidden)
-	for _, part := range s.dataParts() {
-		data := s.bin.Data[part.Offset : part.Offset+min(part.Size, left)]
-		left -= uint64(len(data))
-		for _, f := range finder.Scan(data) {
-			h := hit{offset: part.Offset + uint64(f.Offset), size: uint64(f.Size), text: f.Decoded, how: f.How}
+	left, deep := uint64(mostHidden), uint64(mostDeep)
+	add := func(from uint64, finds []hidden.Find) {
+		for _, f := range finds {
+			h := hit{offset: from + uint64(f.Offset), size: uint64(f.Size), text: f.Decoded, how: f.How}
 			d := disclosed{word: f.Word, text: f.Decoded, how: f.How, alone: f.Alone, encoded: true, hit: h}
+			if slices.ContainsFunc(out, func(o disclosed) bool { return o.word == d.word && o.hit.offset == h.offset }) {
+				continue
+			}
 			if sec := s.sectionAt(h.offset); sec != nil && sec.Addr != 0 {
 				d.place = sec.Addr + h.offset - sec.Offset
 				d.uses = s.program.usesOf(d.place, true)
@@ -137,6 +139,61 @@ func (s *subject) hiddenInData(finder *hidden.Finder) []disclosed {
 				d.alone = d.alone || len(s.program.DataRefs(d.place, d.place+1)) > 0
 			}
 			out = append(out, d)
+		}
+	}
+	for _, part := range s.dataParts() {
+		part.Size = min(part.Size, left)
+		left -= part.Size
+		if part.Size <= deep {
+			deep -= part.Size
+			add(part.Offset, finder.Scan(s.bin.Data[part.Offset:part.Offset+part.Size]))
+			continue
+		}
+		add(part.Offset, finder.Glance(s.bin.Data[part.Offset:part.Offset+part.Size]))
+		for _, named := range s.named(part, deep) {
+			deep -= named.Size
+			add(named.Offset, finder.Scan(s.bin.Data[named.Offset:named.Offset+named.Size]))
+		}
+	}
+	return out
+}
+
+// What stands around an address that code names, in bytes.
+const (
+	aroundBefore = 64
+	aroundBehind = 448
+)
+
+// named returns what own code names of a part of the file, with what is around
+// it, up to most bytes.
+func (s *subject) named(part image.Range, most uint64) []image.Range {
+	sec := s.sectionAt(part.Offset)
+	if sec == nil || sec.Addr == 0 {
+		return nil
+	}
+	var out []image.Range
+	last := uint64(0)
+	for _, r := range s.program.DataRefs(sec.Addr, sec.Addr+part.Size) {
+		if r.Target == last && len(out) > 0 || !s.program.isOwn(r.Addr) {
+			continue
+		}
+		last = r.Target
+		at := part.Offset + r.Target - sec.Addr
+		from, to := max(part.Offset, at-min(at, aroundBefore)), min(at+aroundBehind, part.Offset+part.Size)
+		if n := len(out); n > 0 && out[n-1].Offset+out[n-1].Size >= from {
+			from = out[n-1].Offset + out[n-1].Size
+		}
+		if from >= to {
+			continue
+		}
+		if most < to-from {
+			break
+		}
+		most -= to - from
+		if n := len(out); n > 0 && out[n-1].Offset+out[n-1].Size == from {
+			out[n-1].Size += to - from
+		} else {
+			out = append(out, image.Range{Offset: from, Size: to - from})
 		}
 	}
 	return out
@@ -192,9 +249,22 @@ func (s *subject) matchEncoded(c *condition) []proof {
 // hiddenInCode searches what own code puts together.
 func (s *subject) hiddenInCode(finder *hidden.Finder) []disclosed {
 	var out []disclosed
-	for _, t := range finder.Code(s.program.Code, s.program.isOwn) {
+	for _, t := range finder.Code(s.program.Code, s.program.isOwn, s.takers()) {
 		h := hit{size: uint64(len(s.set.secretWords[t.Word])), text: t.Decoded, how: t.How, uses: []uint64{t.Addr}}
 		out = append(out, disclosed{word: t.Word, text: t.Decoded, how: t.How, uses: h.uses, alone: t.Alone, encoded: t.Encoded, hit: h})
+	}
+	return out
+}
+
+// takers returns the places in own code that use a function which rules ask for,
+// or which gives others by their name: where decoded texts go.
+func (s *subject) takers() []uint64 {
+	out := []uint64{}
+	for i := range s.imports {
+		one := &s.imports[i]
+		if _, asks := asking[one.name]; asks || s.set.asksFor(one.name) {
+			out = append(out, one.own...)
+		}
 	}
 	return out
 }

@@ -202,6 +202,9 @@ func (s *subject) counts(c *condition, i *imported) bool {
 	case len(i.own) > 0 && len(i.shared) > 0 && !i.wholly && s.program.calledByOwn(i.own):
 		return true // the runtime's own use was recognised: the others are real
 	}
+	if len(i.own) == 0 && len(i.shared) > 0 && s.program.standard(i.shared) {
+		return false // what a standard library can do and nobody asks of it
+	}
 	return !i.explained && (i.used || s.loose)
 }
 

@@ -133,6 +133,7 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 		known.Slice = fmt.Sprintf("%s %d", known.Arch, n)
 	}
 	known.Silent = s.silent()
+	known.Partial = s.partial()
 	known.Taken = s.taken()
 	known.Behaviors = inventory.Behaviors{}
 	var telling *shown
@@ -183,8 +184,14 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 // silent reports whether a binary shows nothing of what it calls: it is linked
 // statically, without names. Go's own table names functions all the same.
 func (s *subject) silent() bool {
-	return s.bin.Linkage != image.Dynamic && len(s.bin.Imports) == 0 && s.bin.GoInfo == nil &&
+	return len(s.imports) == 0 && s.bin.Linkage != image.Dynamic && len(s.bin.Imports) == 0 && s.bin.GoInfo == nil &&
 		s.bin.Format != image.Wasm && s.bin.Kind != image.Object && len(s.bin.Symbols) == 0 && s.bin.Functions.Count > 20
+}
+
+// partial reports whether a binary is cut off or broken so early that neither
+// its imports nor its functions could be read.
+func (s *subject) partial() bool {
+	return len(s.bin.Notes) > 0 && len(s.bin.Imports) == 0 && s.bin.Functions.Count == 0
 }
 
 // rank orders tiers by what they prove.

@@ -227,6 +227,24 @@ func (p *program) calledByOwn(uses []uint64) bool {
 	return false
 }
 
+// standard reports whether all of these places lie in the standard libraries of
+// C and C++, to which no call from own code leads: templates and whole objects
+// are linked in with what a program needs of them.
+func (p *program) standard(uses []uint64) bool {
+	for _, at := range uses[:min(len(uses), maxUses)] {
+		fn := p.Func(at)
+		if fn < 0 {
+			return false
+		}
+		switch p.marks[fn].Library {
+		case known.Libstdcxx, known.Libcxx, known.Libgcc, known.CompilerRT:
+		default:
+			return false
+		}
+	}
+	return !slices.ContainsFunc(p.climb(uses), p.isOwn)
+}
+
 // maxUses bounds the uses that are looked at one by one.
 const maxUses = 64
 

@@ -101,6 +101,9 @@ func (a *App) Scan(ctx context.Context, req ScanRequest) (*report.Report, error)
 	out.Ran, out.Files, out.Bytes = res.Ran, res.Files, res.Bytes
 	out.Rules = rulesOf(set.scanners, res.Ran)
 	out.Components = components(opened.Release, out.Binaries)
+	if len(req.Scanners) > 0 && !slices.Contains(out.Ran, native.Scanner.Name) {
+		out.Notes = finding.ArrangeNotes(append(out.Notes, finding.Note{Scanner: native.Scanner.Name, Text: "not run: other scanners were chosen, so that nothing is said of native binaries"}))
+	}
 	out.Risk, out.Summary = enrich.Assess(out.Release, out.Binaries, out.Findings, out.Notes)
 	out.CompletedAt = clock()
 	return out, failed

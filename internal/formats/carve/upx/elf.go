@@ -161,7 +161,9 @@ func readLoads(head []byte, size int) ([]load, error) {
 	}
 	wide := head[4] == 2
 	c := cursor.New(head, head[5] == 2)
-	at, phnum, phsize := uint64(0), 0, uint64(32)
+	var at uint64
+	var phnum int
+	phsize := uint64(32)
 	if wide {
 		at, phsize = c.Seek(32).U64(), 56
 		phnum = int(c.Seek(56).U16())

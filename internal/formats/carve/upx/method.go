@@ -115,7 +115,7 @@ func decompressNRV(method byte, src []byte, n int) ([]byte, error) {
 				return nil, errDamaged
 			}
 		}
-		size, odd := 0, 0
+		var size, odd int
 		if off == 2 {
 			if off = last; kind != nrv2b {
 				odd = b.bit()

@@ -1,6 +1,7 @@
 package code
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 
@@ -204,6 +205,8 @@ func (a *absolute) opcode(i int, indexed bool) (at int, op byte) {
 		return a.prefixed(i - 3), 0
 	case !operandOp[op]:
 		return -1, 0
+	case op == opGroup5 && modrm == 0x15: // CALL [n]; else what follows adds an address with carry
+		return i - 1, op
 	case op >= 0x80 && op != 0x89 && op != opLoad && op != opLEA && takesOperand[a.before(i, 2)]: // or itself a ModRM byte
 		return -1, 0
 	case (op == 0xc6 || op == 0xc7) && modrm&0x38 != 0: // which are none
@@ -282,11 +285,10 @@ func (a *absolute) fromBase(i int, v uint32) {
 	for ; a.next < len(a.sets) && a.sets[a.next].addr < addr; a.next++ {
 		a.held[a.sets[a.next].reg] = a.sets[a.next].addr
 	}
-	held := a.held[base]
-	if held == 0 || a.targets.between(held, addr) {
+	if to := v + a.base; to < a.lo || to > a.hi {
 		return
 	}
-	if to := v + a.base; to < a.lo || to > a.hi {
+	if held := a.held[base]; (held == 0 || a.targets.between(held, addr)) && !a.reloaded(base, at) {
 		return
 	}
 	to := uint64(v + a.base)
@@ -294,6 +296,34 @@ func (a *absolute) fromBase(i int, v uint32) {
 		return // a test whether it is there
 	}
 	a.operand(at, op, modrm>>3&7, to)
+}
+
+// reloaded reports whether the register was loaded, shortly before offset at,
+// from the place in the frame where the function keeps the address of the
+// global offset table: code that is not optimised does so for each use.
+func (a *absolute) reloaded(reg byte, at int) bool {
+	const (
+		soon = 40 // bytes until it is stored
+		near = 64 // from the load to the use
+	)
+	if a.next == 0 || a.targets.between(a.sets[a.next-1].addr, a.addr+uint64(at)) {
+		return false
+	}
+	from := &a.sets[a.next-1]
+	begin := int(from.addr-a.addr) + 5
+	for i := begin; i < min(begin+soon, at-3); i++ {
+		modrm := a.code[i+1]
+		if a.code[i] != opStore || modrm>>3&7 != from.reg || modrm&0xc7 != 0x45 && modrm&0xc7 != 0x85 { // [EBP+n]
+			continue
+		}
+		place := a.code[i+2 : i+3]
+		if modrm&0x80 != 0 {
+			place = a.code[i+2 : min(i+6, len(a.code))]
+		}
+		load := append([]byte{opLoad, modrm&0xc7 | reg<<3}, place...)
+		return bytes.Contains(a.code[max(i+2, at-near):at], load)
+	}
+	return false
 }
 
 // base returns the address of the global offset table: what most of the first

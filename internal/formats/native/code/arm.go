@@ -259,10 +259,22 @@ func (s *sweepARM) constantAt(at uint64, rd uint32, from uint64) {
 func (s *sweepARM) sum(at, pc uint64, rd, rn, rm uint32) {
 	to, ok := s.added(pc, rn, rm)
 	if !ok {
-		s.regs.forget(rd)
+		s.index(rd, rn, rm)
 		return
 	}
 	s.place(at, rd, to)
+}
+
+// index puts into a register the sum of two, one of which may be an index.
+func (s *sweepARM) index(rd, rn, rm uint32) {
+	if s.regs.is(rn) != addressValue {
+		rn, rm = rm, rn
+	}
+	if s.regs.is(rn) == addressValue && s.regs.is(rm) == unknownValue && rn != pcARM && rm != pcARM && rd != pcARM {
+		s.regs.set(rd, nearValue, s.regs.value[rn])
+	} else {
+		s.regs.forget(rd)
+	}
 }
 
 // added returns the sum of two registers if it is an address.
@@ -438,6 +450,8 @@ func (s *sweepARM) instruction(at uint64, v uint32) {
 				s.scatter()
 				s.leave(next)
 			}
+		case v&0x0fe00010 == 0x00800000: // ADD of a shifted register
+			s.index(rd, rn, rm)
 		case v>>23&3 == 2 && v>>20&1 != 0: // TST, TEQ, CMP, CMN
 		default:
 			s.regs.forget(rd)
@@ -582,6 +596,8 @@ func (s *sweepARM) single(at, next uint64, v, rn, rd, rm uint32, always bool) {
 		default:
 			if from, known = s.base(rn); known {
 				from += n
+			} else if s.regs.is(rn) == nearValue && before {
+				s.indexed(at, s.regs.value[rn], n)
 			}
 		}
 	case v>>4&0xff == 0 && v>>23&1 != 0 && before:

@@ -83,7 +83,57 @@ func (r *reader) pointed() {
 			starts = append(starts, image.Function{Addr: to})
 		}
 	}
+	if len(starts) > 0 {
+		cases := r.cases()
+		starts = slices.DeleteFunc(starts, func(f image.Function) bool { return cases[f.Addr] })
+	}
 	r.c.addFunctions(starts)
+}
+
+// cases returns the places in code of x86 to which the tables of switches lead:
+// what a jump that adds a register to the address of a table may load from it.
+func (r *reader) cases() map[uint64]bool {
+	m := r.c.Image
+	if m.Arch != image.X86 && m.Arch != image.X86_64 {
+		return nil
+	}
+	named := map[uint64]bool{}
+	var tables []uint64
+	for i := range r.c.Refs {
+		ref := &r.c.Refs[i]
+		if ref.Kind != Data || ref.Import >= 0 {
+			continue
+		}
+		named[ref.Target] = true
+		if jumpsBy(r.bytes(ref.Addr)) {
+			tables = append(tables, ref.Target)
+		}
+	}
+	out := map[uint64]bool{}
+	for _, table := range tables {
+		k, _ := slices.BinarySearchFunc(m.Pointers, table, func(p image.Pointer, at uint64) int { return cmp.Compare(p.At, at) })
+		for at := table; k < len(m.Pointers) && m.Pointers[k].At == at && (at == table || !named[at]); k++ {
+			out[m.Pointers[k].To] = true
+			at += uint64(m.Bits / 8)
+		}
+	}
+	return out
+}
+
+// jumpsBy reports whether code begins with a jump through a table, or with what
+// loads from one or names it and a jump to what that gives.
+func jumpsBy(code []byte) bool {
+	const near = 16
+	code = code[:min(len(code), near)]
+	if bytes.HasPrefix(code, []byte{0xff, 0x24}) || bytes.HasPrefix(code, []byte{0x3e, 0xff, 0x24}) {
+		return true
+	}
+	for i := 4; i+1 < len(code); i++ {
+		if code[i] == 0xff && code[i+1]&0xf8 == 0xe0 { // JMP r
+			return true
+		}
+	}
+	return false
 }
 
 // startsBehind reports whether something ends before addr and the code at addr
@@ -138,9 +188,9 @@ func (r *reader) startsLike(addr uint64, calls int) bool {
 	switch r.c.Image.Arch {
 	case image.X86_64, image.X86:
 	case image.RISCV64, image.RISCV32: // compressed instructions
-		return calls > 0 && addr%2 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
+		return (calls > 0 || r.startsBehind(addr)) && addr%2 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
 	default:
-		return calls > 0 && addr%4 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
+		return (calls > 0 || r.c.Image.Arch == image.AArch64 && r.startsBehind(addr) && !r.isCase(addr)) && addr%4 == 0 && len(code) >= 4 && binary.LittleEndian.Uint32(code) != 0
 	}
 	wide := r.c.Image.Arch == image.X86_64
 	if !decodes(code, wide) {
@@ -156,6 +206,14 @@ func (r *reader) startsLike(addr uint64, calls int) bool {
 	s := &x86{reader: r, wide: wide, addr: p.addr, code: p.bytes}
 	behind := s.behindCode(int(addr - p.addr))
 	return calls >= 1 && (behind || addr%16 == 0) || addr%16 == 0 && behind
+}
+
+// isCase reports whether the address at which code of A64 begins is taken for a
+// jump by distances from it, which stands before it: BR.
+func (r *reader) isCase(addr uint64) bool {
+	p := r.part(addr)
+	at := int(addr - p.addr)
+	return at >= 4 && binary.LittleEndian.Uint32(p.bytes[at-4:])&0xfffffc1f == 0xd61f0000
 }
 
 // inStep reports whether an instruction begins at addr, as far as that shows
@@ -192,6 +250,12 @@ func (s *x86) behindCode(at int) bool {
 	switch s.code[at-1] {
 	case 0xc3, 0xcc, 0x90:
 		return true
+	}
+	before := s.code[:at]
+	for _, nop := range []string{"\x0f\x1f\x00", "\x0f\x1f\x40\x00", "\x0f\x1f\x44\x00\x00"} {
+		if bytes.HasSuffix(before, []byte(nop)) {
+			return true
+		}
 	}
 	return s.before(at, 5) == 0xe9 || s.before(at, 2) == 0xeb || s.before(at, 3) == 0xc2 || // JMP, RET n
 		s.before(at, 6) == 0xff && s.before(at, 5) == 0x25 || // JMP [n]

@@ -9,6 +9,7 @@ const (
 	addressValue  // an address
 	loadedValue   // the pointer that was loaded from an address
 	constantValue // a number
+	nearValue     // an address to which something that is not known was added
 )
 
 // A registerFile is what the registers hold at one point of the code.

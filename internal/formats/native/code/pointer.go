@@ -56,7 +56,7 @@ func (r *reader) findPointers() {
 			if v-lo >= size {
 				continue
 			}
-			if !r.targets.function(v) && !(r.targets.data(v) && (word == 8 || r.named(named, v-lo) || r.startsText(v))) {
+			if _, begins := r.c.start(v); !begins && !r.targets.function(v) && !(r.targets.data(v) && (word == 8 || r.named(named, v-lo) || r.startsText(v))) {
 				continue
 			}
 			if len(found) == maxPointers {

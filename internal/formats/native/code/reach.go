@@ -25,7 +25,7 @@ const (
 	Registration RootKind = "registration" // what a host calls when it loads an add-on: napi_register_module_v1, PyInit_x, JNI_OnLoad
 	Exported     RootKind = "export"
 	Entry        RootKind = "entry point"
-	Initial      RootKind = "initializer" // .init_array, TLS callbacks, static constructors
+	Initial      RootKind = "initializer" // .init_array, .fini_array, TLS callbacks, static constructors
 )
 
 var rootOrder = map[RootKind]int{Registration: 0, Exported: 1, Entry: 2, Initial: 3}
@@ -97,8 +97,8 @@ func (c *Code) findRoots() []Root {
 	var out []Root
 	for i := range c.Image.Exports {
 		e := &c.Image.Exports[i]
-		if e.Forward != "" || e.Addr == 0 && c.Image.Format != image.Wasm {
-			continue
+		if e.Forward != "" || e.Addr == 0 && (e.Data || c.Image.Format != image.Wasm) {
+			continue // somewhere else, or nowhere: a global of Wasm has no address
 		}
 		kind := Exported
 		if !e.Data && slices.ContainsFunc(registrations, func(p string) bool { return strings.HasPrefix(e.Name, p) }) {
@@ -111,6 +111,17 @@ func (c *Code) findRoots() []Root {
 	}
 	for _, addr := range c.Image.Initializers {
 		out = append(out, Root{Initial, "", addr})
+	}
+	for i := range c.Image.Sections { // functions that run at the end
+		s := &c.Image.Sections[i]
+		if c.Image.Format != image.ELF || s.Name != ".fini_array" {
+			continue
+		}
+		p := c.Pointers
+		k, _ := slices.BinarySearchFunc(p, s.Addr, func(p image.Pointer, at uint64) int { return cmp.Compare(p.At, at) })
+		for ; k < len(p) && p[k].At-s.Addr < s.Size; k++ {
+			out = append(out, Root{Initial, "", p[k].To})
+		}
 	}
 	slices.SortStableFunc(out, func(a, b Root) int {
 		if a.Kind != b.Kind {

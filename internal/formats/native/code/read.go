@@ -204,6 +204,7 @@ func (r *reader) finish() {
 	c := r.c
 	r.pointed()
 	found := append(r.discover(), r.late...)
+	leaps := r.separate()
 	byAddr := func(a, b Ref) int { return cmp.Compare(a.Addr, b.Addr) }
 	if !slices.IsSortedFunc(c.Refs, byAddr) {
 		slices.SortStableFunc(c.Refs, byAddr)
@@ -214,6 +215,7 @@ func (r *reader) finish() {
 		c.Refs = append(c.Refs, found...)
 		mergeRefs(c.Refs, n)
 	}
+	r.addLeaps(leaps)
 	r.wrappedCalls()
 	slices.SortStableFunc(c.Syscalls, func(a, b Syscall) int { return cmp.Compare(a.Addr, b.Addr) })
 	c.Syscalls = slices.CompactFunc(c.Syscalls, func(a, b Syscall) bool { return a.Addr == b.Addr })

@@ -151,7 +151,7 @@ func TestDiscover(t *testing.T) {
 	for _, f := range c.Functions {
 		got = append(got, f.Addr-textAddr)
 	}
-	if want := []uint64{0, 0x20, 0x40}; !slices.Equal(got, want) {
+	if want := []uint64{0, 0x10, 0x20, 0x40}; !slices.Equal(got, want) {
 		t.Errorf("functions %x; want %x", got, want)
 	}
 	var refs []string

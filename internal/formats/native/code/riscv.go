@@ -147,6 +147,13 @@ func (s *sweepRISCV) long(at uint64, v uint32) {
 		default:
 			s.forget(rd)
 		}
+	case 0x33:
+		switch v>>25<<3 | v>>12&7 {
+		case 0, 0x10<<3 | 2, 0x10<<3 | 4, 0x10<<3 | 6: // ADD, SH1ADD, SH2ADD, SH3ADD
+			s.sum(rd, rs, v>>20&31)
+		default:
+			s.forget(rd)
+		}
 	case 0x53, 0x57: // of floating point and vectors, some to integers
 		s.forget(rd)
 	case 0x0f, 0x43, 0x47, 0x4b, 0x4f:
@@ -204,6 +211,20 @@ func (s *sweepRISCV) add(at uint64, rd, rs uint32, n uint64) {
 	}
 }
 
+// sum handles the sum of two registers, one of which may be an index.
+func (s *sweepRISCV) sum(rd, rs, rt uint32) {
+	to, ok := s.base(rs)
+	if other, both := s.base(rt); both {
+		to, ok = other, !ok
+	}
+	if !ok {
+		s.forget(rd)
+		return
+	}
+	s.regs.set(rd, nearValue, to)
+	s.clear(rd)
+}
+
 // load handles a load; integer says that it is to an integer register.
 func (s *sweepRISCV) load(at uint64, rd, rs uint32, n uint64, pointer, integer bool) {
 	from, ok := s.base(rs)
@@ -217,6 +238,8 @@ func (s *sweepRISCV) load(at uint64, rd, rs uint32, n uint64, pointer, integer b
 		} else {
 			s.address(at, from)
 		}
+	} else if s.regs.is(rs) == nearValue {
+		s.indexed(at, s.regs.value[rs], n)
 	}
 	if !integer {
 		return
@@ -386,7 +409,7 @@ func (s *sweepRISCV) between(at uint64, v, rd, rs uint32) {
 			s.forget(rd)
 		}
 	default:
-		s.forget(rd)
+		s.sum(rd, rd, rs)
 	}
 }
 

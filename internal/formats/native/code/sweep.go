@@ -112,6 +112,19 @@ func (s *sweep) address(at, to uint64) bool {
 	return true
 }
 
+// farBehind is how far behind an address to which an index was added something
+// else may lie that is meant. Compilers name what they place together by the
+// first of it, and say with the load how far away the rest is.
+const farBehind = 64
+
+// indexed records that an instruction uses what lies n bytes behind an address,
+// at an index.
+func (s *sweep) indexed(at, addr, n uint64) {
+	if n >= farBehind && n < 1<<12 && s.targets.data(addr+n) {
+		s.add(Ref{at, addr + n, -1, Data})
+	}
+}
+
 // fetch records that an instruction loads the pointer at an address. One of
 // those that only stand for what they point to is as good as that.
 func (s *sweep) fetch(at, from uint64) bool {

@@ -49,8 +49,13 @@ func (s *sweepARM) narrow(at uint64, a uint32) {
 		}
 		if to, ok := s.base(mid); ok {
 			s.access(at, low, to+n, load, a>>12 == 6)
-		} else if load {
-			s.regs.forget(low)
+		} else {
+			if s.regs.is(mid) == nearValue {
+				s.indexed(at, s.regs.value[mid], n)
+			}
+			if load {
+				s.regs.forget(low)
+			}
 		}
 	case 9: // to the stack
 		n := int64(a & 0xff << 2)
@@ -171,6 +176,8 @@ func (s *sweepARM) wide(at uint64, i int, a, b uint32) int {
 			s.copy(rd, b&15)
 		case a>>4 == 0xeb0 && b&0x70f0 == 0: // ADD
 			s.sum(at, pc, rd, rn, b&15)
+		case a>>4 == 0xeb0: // ADD of a shifted register
+			s.index(rd, rn, b&15)
 		case rd != 15: // not tests
 			s.regs.forget(rd)
 		}
@@ -346,6 +353,8 @@ func (s *sweepARM) singleThumb(at, next uint64, a, b, rn, rt uint32) {
 		stack = rn == stackARM && word
 		if from, known = s.base(rn); known {
 			from += uint64(b & 0xfff)
+		} else if s.regs.is(rn) == nearValue {
+			s.indexed(at, s.regs.value[rn], uint64(b&0xfff))
 		}
 	case b>>11&1 == 0: // register
 		if b>>4&3 == 0 {

@@ -251,6 +251,7 @@ var importPadding = []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}
 
 // The opcodes with operands that count.
 const (
+	opStore  = 0x89
 	opLoad   = 0x8b
 	opLEA    = 0x8d
 	opGroup5 = 0xff // CALL /2, JMP /4, PUSH /6

@@ -27,6 +27,7 @@ func (a *arm64) start(at uint64) {
 	a.regs[31], a.regs[30] = stackTop, home
 }
 
+func (a *arm64) end()                  {}
 func (a *arm64) where() uint64         { return a.pc }
 func (a *arm64) returns()              { a.pc = a.regs[30] }
 func (a *arm64) leap(to uint64)        { a.pc = to }
@@ -1118,7 +1119,7 @@ func (a *arm64) threeSame(w, rd, rn, rm uint32, whole bool) bool {
 }
 
 // arm64 goes through the instructions of a function of AArch64 by their kind.
-func (g *glance) arm64(b []byte) {
+func (g *glance) arm64(b []byte, at uint64) {
 	for i := 0; i+4 <= len(b); i += 4 {
 		w := binary.LittleEndian.Uint32(b[i:])
 		switch w >> 24 & 0x1f {
@@ -1134,6 +1135,8 @@ func (g *glance) arm64(b []byte) {
 			g.jump(i, i+int(signed(w, 18, 5))*4)
 		case w>>26 == 0b000101:
 			g.jump(i, i+int(signed(w, 25, 0))*4)
+		case w&0x9f000000 == 0x90000000: // ADRP
+			g.pages[rt], g.paged = (at+uint64(i))&^0xfff+uint64((signed(w, 23, 5)<<2|int64(field(w, 30, 29)))<<12), g.paged|1<<rt
 		case w&0x7f800000 == 0x52800000: // MOVZ
 			g.values[rt], g.known = uint32(uint64(w>>5&0xffff)<<(16*(w>>21&1))), g.known|1<<rt
 		case w&0x7f800000 == 0x72800000: // MOVK
@@ -1143,7 +1146,7 @@ func (g *glance) arm64(b []byte) {
 				g.constant(i, binary.LittleEndian.AppendUint32(nil, g.values[rt]))
 			}
 		case w&0xfec00000 == 0x38000000: // STRB
-			g.writes = i
+			g.wrote(i, 1)
 			if g.known>>rt&1 != 0 {
 				g.constant(i, []byte{byte(g.values[rt])})
 			}
@@ -1159,9 +1162,13 @@ func (g *glance) arm64(b []byte) {
 			}
 			g.reads = i
 		case w&0x3e400000 == 0x2c000000, w&0x3e400000 == 0x3c000000: // stores of vectors
-			g.writes = i
+			g.wrote(i, 8)
 		case w&0x3e400000 == 0x2c400000, w&0x3e400000 == 0x3c400000: // loads of vectors
 			g.reads = i
+			if rn := w >> 5 & 31; w>>24&1 == 1 && w>>28&3 == 3 && g.paged>>rn&1 != 0 {
+				size := 1 << (w>>30 | w>>23&1<<2)
+				g.loaded(g.pages[rn]+uint64(w>>10&0xfff)*uint64(size), size)
+			}
 		case w&0x7fe00000 == 0x4a000000 && w>>16&31 != w>>5&31, w&0x7f800000 == 0x52000000, // EOR
 			w&0x7f200000 == 0x4a200000, w&0x7f200000 == 0x2a200000, // EON, ORN
 			w&0xbf000000 == 0x0b000000, // ADD, SUB of 32 bits

@@ -15,63 +15,109 @@ const (
 	maxLoop    = 400      // bytes of a loop that decodes
 	maxCallers = 12       // of a function that decodes
 	maxRefs    = 64       // of a function to data, that are looked at
+	maxCallees = 24       // of a function
+	maxNear    = 600      // functions
 )
 
-// candidates returns the functions to carry out. A function that decodes has to
-// get at what it decodes: it, or one that calls it, names data that may be
-// encoded or has such constants. Callers come first, as they know what is
-// decoded.
-func (r *runner) candidates(wanted func(addr uint64) bool) []int {
-	g := &glance{grams: &r.f.grams, m: r.mem.m}
-	var loops, builders []int
-	shown := make([]evidence, len(r.c.Functions))
-	left := maxCode
-	for fn := range r.c.Functions {
-		at := r.c.Functions[fn].Addr
-		if left <= 0 {
-			break
-		}
-		if !wanted(at) {
-			continue
-		}
-		b := r.body(fn)
-		left -= len(b)
-		e := g.look(b, at)
-		if shown[fn] = e; e&decodes != 0 {
-			loops = append(loops, fn)
-		} else if e&resemble != 0 {
+// candidates returns the functions to carry out. One that decodes has to get
+// at what it decodes: it, or a function that calls it, names data that may be
+// encoded or has such constants.
+func (r *runner) candidates(wanted func(addr uint64) bool, uses []uint64) []int {
+	list := r.nearby(wanted, uses)
+	r.glance = glance{grams: &r.f.grams, m: r.mem.m}
+	r.shown = make([]evidence, len(r.c.Functions))
+	r.left = maxCode
+	var out, builders []int
+	for _, fn := range list {
+		e := r.evidence(fn)
+		switch {
+		case len(out) == maxRuns:
+			return out
+		case e&(constants|encoded) != 0 && r.decoding(fn, 2):
+			out = append(out, fn)
+		case e&resemble != 0:
 			builders = append(builders, fn)
 		}
 	}
-	var callers, own []int
-	knows := func(fn int) bool { return shown[fn]&constants != 0 || r.namesEncoded(fn) }
-	for _, fn := range loops {
-		if knows(fn) {
-			own = append(own, fn)
-		}
-		for _, by := range r.callers(fn, wanted) {
-			if knows(by) {
-				callers = append(callers, by)
-				continue
-			}
-			for _, above := range r.callers(by, wanted) {
-				if knows(above) {
-					callers = append(callers, above)
-				}
+	out = append(out, builders...)
+	return out[:min(len(out), maxRuns)]
+}
+
+// nearby returns the functions that hold the given places, then those that call
+// them, and those that call these; without places all functions.
+func (r *runner) nearby(wanted func(addr uint64) bool, uses []uint64) []int {
+	var out []int
+	if uses == nil {
+		for fn := range r.c.Functions {
+			if wanted(r.c.Functions[fn].Addr) {
+				out = append(out, fn)
 			}
 		}
-		if len(callers)+len(own) > maxRuns {
+		return out
+	}
+	seen := map[int]bool{}
+	add := func(fn int) {
+		if fn >= 0 && !seen[fn] && len(out) < maxNear {
+			seen[fn] = true
+			out = append(out, fn)
+		}
+	}
+	for _, at := range uses {
+		if wanted(at) {
+			add(r.c.Func(at))
+		}
+	}
+	from := 0
+	for range 2 {
+		to := len(out)
+		for _, fn := range out[from:to] {
+			for _, by := range r.callers(fn, wanted) {
+				add(by)
+			}
+		}
+		from = to
+	}
+	return out
+}
+
+// evidence returns what a function shows.
+func (r *runner) evidence(fn int) evidence {
+	if r.shown[fn] == 0 {
+		if r.left <= 0 {
+			return 0
+		}
+		b := r.body(fn)
+		r.left -= len(b)
+		e := r.glance.look(b, r.c.Functions[fn].Addr)
+		if r.namesEncoded(fn) {
+			e |= encoded
+		}
+		r.shown[fn] = e | looked
+	}
+	return r.shown[fn]
+}
+
+// decoding reports whether a function decodes, or one that it calls, so deep.
+func (r *runner) decoding(fn, deep int) bool {
+	if r.evidence(fn)&decodes != 0 {
+		return true
+	}
+	if deep == 0 {
+		return false
+	}
+	n := 0
+	for _, ref := range r.c.From(fn) {
+		if ref.Kind != code.Call && ref.Kind != code.Jump || ref.Import >= 0 {
+			continue
+		}
+		if to := r.c.Func(ref.Target); to >= 0 && to != fn && r.decoding(to, deep-1) {
+			return true
+		}
+		if n++; n == maxCallees {
 			break
 		}
 	}
-	out := slices.Concat(callers, own, builders)
-	seen := map[int]bool{}
-	out = slices.DeleteFunc(out, func(fn int) bool {
-		old := seen[fn]
-		seen[fn] = true
-		return old
-	})
-	return out[:min(len(out), maxRuns)]
+	return false
 }
 
 // callers returns the functions that call or name one, as far as they are wanted.
@@ -92,7 +138,7 @@ func (r *runner) callers(fn int, wanted func(addr uint64) bool) []int {
 func (r *runner) namesEncoded(fn int) bool {
 	refs := r.c.From(fn)
 	for _, ref := range refs[:min(len(refs), maxRefs)] {
-		if ref.Kind == code.Data && ref.Import < 0 && r.mayBeEncoded(ref.Target) {
+		if ref.Kind == code.Data && ref.Import < 0 && (r.mayBeEncoded(ref.Target) || r.mayBeEncoded(ref.Target-8)) {
 			return true
 		}
 	}
@@ -136,7 +182,7 @@ func plainText(b []byte) bool {
 		switch c := b[n]; {
 		case 'a' <= c && c <= 'z', c == ' ':
 			small++
-		case 'A' <= c && c <= 'Z', c == '_', '0' <= c && c <= '9':
+		case 'A' <= c && c <= 'Z', c == '_':
 			large++
 		case !printable(c):
 			return false

@@ -22,13 +22,15 @@ type Text struct {
 
 // Limits of what is carried out for one binary.
 const (
-	maxRuns   = 1500    // functions
-	maxSteps  = 20_000  // instructions of one run
-	mostSteps = 250_000 // of all runs
-	maxDepth  = 6       // of calls
-	maxCached = 1 << 12 // decoded instructions; a power of two
-	maxTexts  = 500
-	shortRun  = 1500 // instructions of the first run, so that a few functions do not use up what all have
+	maxRuns     = 1500   // functions
+	maxSteps    = 20_000 // instructions of one run
+	mostSteps   = 60_000 // of all runs
+	maxDepth    = 6      // of calls
+	maxIdle     = 800    // instructions in which fewer than minOutcomes bytes are computed, after which a run ends
+	minOutcomes = 3
+	maxCached   = 1 << 12 // decoded instructions; a power of two
+	maxTexts    = 500
+	shortRun    = 1500 // instructions of the first run, so that a few functions do not use up what all have
 
 	lookedTwice = 600 // functions of a binary in which imports that fail are tried as well
 )
@@ -37,20 +39,31 @@ const (
 // carries out the functions for which wanted holds of their address, as far as
 // they look like decoding something, or call one that does; in small binaries
 // all. Only x86-64, x86 and AArch64 are read.
-func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool) []Text {
+func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool, uses []uint64) []Text {
 	m := newRunner(f, c)
 	if m == nil {
 		return nil
 	}
-	list := m.candidates(wanted)
+	list := m.candidates(wanted, uses)
 	Stats[0] += len(list)
 	defer func() { Stats[1] += m.spent }()
 	long, asked := m.round(list, true, shortRun, mostSteps*2/3)
+	s1 := m.spent
+	Stats[2] += s1
 	m.round(long, true, maxSteps, mostSteps)
+	Stats[3] += m.spent - s1
+	Stats[6] += len(long)
+	Stats[7] += len(asked)
+	s1 = m.spent
 	m.turned(list)
+	Stats[4] += m.spent - s1
+	s1 = m.spent
+	defer func() { Stats[5] += m.spent - s1 }()
 	if len(c.Functions) <= lookedTwice {
 		m.round(asked, false, maxSteps, mostSteps)
 	}
+	m.mem.reset()
+	m.cpu.end()
 	return m.settled()
 }
 
@@ -64,7 +77,8 @@ func (r *runner) turned(list []int) {
 				return
 			}
 			r.turn = b.site
-			r.run(fn, true, shortRun*2)
+			Stats[8]++
+			r.run(fn, true, shortRun)
 		}
 	}
 	r.turn = 0
@@ -74,7 +88,7 @@ func (r *runner) turned(list []int) {
 type branch struct{ site, other uint64 }
 
 // mostBranches is how many branches of a function are tried the other way.
-const mostBranches = 6
+const mostBranches = 3
 
 // branched remembers a branch of the function that is run, or turns it once if
 // that is what the run is for.
@@ -149,6 +163,7 @@ type cpu interface {
 	returns()       // goes back to the caller, as the end of a function does
 	result(v uint64)
 	argument(n int) uint64
+	end() // of all runs
 }
 
 // An event is what an instruction did beyond registers and memory.
@@ -182,6 +197,10 @@ type runner struct {
 	spent  int
 	lower  []byte // the image's bytes in small letters, once asked for
 	texts  map[textKey]Text
+
+	glance glance
+	shown  []evidence // by function
+	left   int        // bytes of code that may be glanced at
 
 	inPlain map[plainKey]bool
 	buffer  []byte
@@ -241,13 +260,22 @@ func (r *runner) run(fn int, answer bool, most int) bool {
 	r.cpu.start(r.c.Functions[fn].Addr)
 	end := r.mem.place(home)
 	n := 0
+	idle, outcomes := maxIdle, 0
 	for ; n+r.mem.work/8 < most && !r.mem.failed; n++ {
+		if n == idle {
+			if r.mem.outcomes-outcomes < minOutcomes {
+				break
+			}
+			idle, outcomes = n+maxIdle, r.mem.outcomes
+		}
 		if ok := r.after(r.cpu.step()); !ok || r.cpu.where() == end {
 			break
 		}
 	}
 	r.look()
 	r.spent += n + r.mem.work/8
+	Stats[9] += n
+	Stats[10]++
 	if _, ok := r.unseen[fn]; !ok && answer {
 		r.unseen[fn] = slices.DeleteFunc(slices.Clone(r.branches), func(b branch) bool { return r.seen[b.other] })
 	}
@@ -369,7 +397,7 @@ func (r *runner) imported(i int32) bool {
 // passed keeps a word that was written and is passed to a function from
 // elsewhere: there short ones count as well, as they have a beginning and an end.
 func (r *runner) passed(at uint64) {
-	if r.mem.pages[at&^(pageSize-1)] == nil {
+	if p := r.mem.pages[at&^(pageSize-1)]; p == nil || p.wrote == nil {
 		return // nothing was written there
 	}
 	if b, _, who := r.mem.peek(at); who == 0 || !printable(b) {

@@ -2,6 +2,7 @@ package hidden
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -16,13 +17,17 @@ type glance struct {
 	// that combines some; -1 for none.
 	reads, writes, combines int
 
+	outcomes int // bytes in a row that were written behind something that combines
+
 	values [32]uint32 // AArch64: constants in registers
 	known  uint32     // which ones
+	pages  [32]uint64 // and addresses of pages
+	paged  uint32
 
 	run    [8]byte // constants that were written one behind the other
 	filled int
 	last   int // where the last of them stands
-	bytes  int // how many constants of one byte that differ came in a row
+	bytes  int // of different constants that came in a row
 
 	found evidence
 }
@@ -34,14 +39,17 @@ const (
 	decodes   evidence = 1 << iota // it has a loop that reads, combines and writes bytes
 	resemble                       // it has constants that may be part of a word, under a key of one byte or none
 	constants                      // it has constants that may be an encoded text
+	encoded                        // it names data that may be one
+	looked                         // it was looked at
 )
 
 // look goes through a function.
 func (g *glance) look(b []byte, at uint64) evidence {
 	g.reads, g.writes, g.combines, g.known, g.filled, g.bytes, g.found = -1, -1, -1, 0, 0, 0, 0
+	g.outcomes, g.paged = 0, 0
 	switch g.m.Arch {
 	case image.AArch64:
-		g.arm64(b)
+		g.arm64(b, at)
 	case image.X86:
 		g.x86(b, at, 32)
 	default:
@@ -60,6 +68,19 @@ func (g *glance) jump(from, to int) {
 	}
 }
 
+// wrote looks at an instruction that writes bytes. Compilers unroll loops whose
+// ends they know, so that many in a row tell the same.
+func (g *glance) wrote(at, n int) {
+	if g.combines > g.writes && g.reads > g.writes {
+		if g.outcomes += n; g.outcomes >= fewBytes {
+			g.found |= decodes
+		}
+	} else if g.combines < g.writes {
+		g.outcomes = 0
+	}
+	g.writes = at
+}
+
 // Limits of constants.
 const (
 	nearBytes = 24 // of code between constants of one text
@@ -72,13 +93,14 @@ func (g *glance) constant(at int, b []byte) {
 		g.filled, g.bytes = 0, 0
 	}
 	g.last = at
-	if len(b) == 1 {
-		if b[0] != 0 && (g.filled == 0 || b[0] != g.run[g.filled-1]) {
-			g.bytes++
-		}
-		if g.bytes >= fewBytes {
-			g.found |= constants
-		}
+	switch {
+	case len(b) == 1 && b[0] != 0 && (g.filled == 0 || b[0] != g.run[g.filled-1]):
+		g.bytes++
+	case len(b) > 1 && len(b) < 8 && !slices.Contains(b, 0) && distinct(string(b)) == len(b):
+		g.bytes += len(b)
+	}
+	if g.bytes >= fewBytes {
+		g.found |= constants
 	}
 	if len(b) > len(g.run)-g.filled {
 		n := copy(g.run[:], g.run[max(0, g.filled-3):g.filled])
@@ -110,10 +132,10 @@ func (g *glance) text(b []byte, whole bool) {
 	}
 }
 
-// loaded looks at 16 bytes of data that are loaded at once.
-func (g *glance) loaded(addr uint64) {
-	if b := g.m.At(addr); len(b) >= 16 {
-		g.text(b[:16], false)
+// loaded looks at data that is loaded at once.
+func (g *glance) loaded(addr uint64, size int) {
+	if b := g.m.At(addr); len(b) >= size {
+		g.text(b[:size], false)
 	}
 }
 

@@ -228,12 +228,12 @@ func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory,
 	case 0x30, 0x28, 0x00, 0x32, 0x2a, 0x02, 0x10, 0x12, 0x18, 0x1a: // xor, sub, add, adc, sbb of a byte
 		if memory {
 			g.reads = start
-			if op&2 == 0 {
-				g.writes = start
-			}
 		}
 		if !same {
 			g.combines = start
+		}
+		if memory && op&2 == 0 {
+			g.wrote(start, 1)
 		}
 	case 0x34, 0x2c, 0x04, 0x35, 0x2d, 0x05:
 		g.combines = start
@@ -242,7 +242,8 @@ func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory,
 			g.combines = start
 		}
 		if op == 0x31 && memory {
-			g.reads, g.writes, g.combines = start, start, start
+			g.reads, g.combines = start, start
+			g.wrote(start, 4)
 		}
 	case 0x80, 0x82, 0x83, 0x81:
 		if reg == 7 || reg == 1 || reg == 4 { // compare, or, and
@@ -255,13 +256,15 @@ func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory,
 			g.combines = start // a step down, as of texts that are turned round
 		}
 		if memory && (op == 0x80 || reg == 6) {
-			g.reads, g.writes = start, start
+			g.reads = start
+			g.wrote(start, 1)
 		}
 	case 0xf6:
 		if reg == 2 || reg == 3 {
 			g.combines = start
 			if memory {
-				g.reads, g.writes = start, start
+				g.reads = start
+				g.wrote(start, 1)
 			}
 		}
 	case 0xf7:
@@ -275,7 +278,8 @@ func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory,
 	case 0xc0, 0xd0, 0xd2:
 		g.combines = start
 		if memory {
-			g.reads, g.writes = start, start
+			g.reads = start
+			g.wrote(start, 1)
 		}
 	case 0xc1, 0xd1, 0xd3:
 		g.combines = start
@@ -285,14 +289,14 @@ func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory,
 		}
 	case 0x88:
 		if memory {
-			g.writes = start
+			g.wrote(start, 1)
 		}
 	case 0x8a:
 		if memory {
 			g.reads = start
 		}
 	case 0xaa:
-		g.writes = start
+		g.wrote(start, 1)
 	case 0xac:
 		g.reads = start
 	case 0xc6:
@@ -347,7 +351,7 @@ func (g *glance) two(b []byte, start, end, constant int, at uint64, op, modrm by
 			g.vector(start, op, memory)
 		}
 		if rip >= 0 && (op == 0x10 || op == 0x28 || op == 0x6f || op == 0x7e) {
-			g.loaded(at + uint64(end) + uint64(int64(int32(binary.LittleEndian.Uint32(b[rip:])))))
+			g.loaded(at+uint64(end)+uint64(int64(int32(binary.LittleEndian.Uint32(b[rip:])))), 16)
 		}
 	}
 }
@@ -359,7 +363,7 @@ func (g *glance) vector(start int, op byte, memory bool) {
 		if memory {
 			g.reads = start
 			if op == 0x7e {
-				g.writes = start
+				g.wrote(start, 8)
 			}
 		}
 	case 0x57, 0xef, 0xfc, 0xf8, 0xd4, 0xfa, 0xfe, 0xfb, 0x71, 0x72, 0x73:
@@ -369,7 +373,7 @@ func (g *glance) vector(start int, op byte, memory bool) {
 		}
 	case 0x11, 0x29, 0x7f, 0xd6:
 		if memory {
-			g.writes = start
+			g.wrote(start, 8)
 		}
 	}
 }

@@ -2,7 +2,9 @@ package hidden
 
 import (
 	"encoding/binary"
+	"math"
 	"sort"
+	"sync"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -19,8 +21,9 @@ const (
 const narrow = 0xfff0_0000
 
 const (
-	pageSize = 4096
-	maxPages = 256 // that one run may touch
+	pageSize  = 4096
+	maxPages  = 256  // that one run may touch
+	mostPages = 4096 // that are kept from run to run
 )
 
 // headers is how much of a file that is linked for address 0 is kept out of
@@ -36,29 +39,50 @@ const (
 	reached              // by arithmetic
 )
 
-// A page is a piece of memory, and who wrote what of it.
+// A page is a piece of memory.
 type page struct {
-	at    uint64
+	at     uint64
+	clean  []byte   // what it holds before a run
+	data   []byte   // the same until something is written
+	wrote  *written // what and by whom; nil as long as nothing is
+	lo, hi int      // what was written since it was last looked at
+	from   int      // all that was written in this run
+	to     int
+	run    int // the last run that touched it
+}
+
+// Written is what a page holds once something is written to it. What is not in
+// use holds no trails.
+type written struct {
 	data  [pageSize]byte
 	by    [pageSize]int32 // number of the site that wrote the byte, plus 1
 	trail [pageSize]trail
-	lo    int // what was written since it was last looked at
-	hi    int
 }
+
+// spare holds what no page needs any more.
+var spare = sync.Pool{New: func() any { return new(written) }}
+
+var zeros [pageSize]byte
 
 // memory is what a run sees: the image, as the loader leaves it, and what the
 // run wrote.
 type memory struct {
 	m      *image.Image
-	word   int // bytes of an address
-	slots  map[uint64]int32
+	word   int              // bytes of an address
+	slots  map[uint64]int32 // imports by where their addresses stand
+	low    uint64           // address of the first slot or pointer
+	high   uint64           // and of the last
 	pages  map[uint64]*page
 	last   *page
-	free   []*page
-	dirty  []*page
+	turned []*page // that were written to in this run
+	dirty  []*page // since the last look
+	run    int
+	used   int // pages that this run touched
 	heap   uint64
 	failed bool // more was touched than may be
 	work   int  // what was done beside instructions, in as many of them
+
+	outcomes int // bytes that were computed and written by themselves
 }
 
 func newMemory(m *image.Image) *memory {
@@ -72,16 +96,31 @@ func newMemory(m *image.Image) *memory {
 			mem.slots[at] = int32(i)
 		}
 	}
+	mem.low = math.MaxUint64
+	for at := range mem.slots {
+		mem.low, mem.high = min(mem.low, at), max(mem.high, at)
+	}
+	if n := len(m.Pointers); n > 0 {
+		mem.low, mem.high = min(mem.low, m.Pointers[0].At), max(mem.high, m.Pointers[n-1].At)
+	}
 	return mem
 }
 
 // reset forgets what was written.
 func (mem *memory) reset() {
-	for _, p := range mem.pages {
-		mem.free = append(mem.free, p)
+	for _, p := range mem.turned {
+		w := p.wrote
+		clear(w.by[p.from:p.to])
+		clear(w.trail[p.from:p.to])
+		spare.Put(w)
+		p.data, p.wrote, p.lo, p.hi = p.clean, nil, 0, 0
 	}
-	clear(mem.pages)
-	mem.last, mem.dirty, mem.failed, mem.work = nil, mem.dirty[:0], false, 0
+	if len(mem.pages) > mostPages {
+		clear(mem.pages)
+	}
+	mem.run++
+	mem.turned, mem.dirty, mem.last, mem.used = mem.turned[:0], mem.dirty[:0], nil, 0
+	mem.failed, mem.work, mem.outcomes = false, 0, 0
 	mem.heap = mem.place(heapStart)
 }
 
@@ -109,56 +148,83 @@ func (mem *memory) page(addr uint64) *page {
 	}
 	p := mem.pages[base]
 	if p == nil {
-		if len(mem.pages) >= maxPages {
+		p = &page{at: base}
+		p.clean = mem.image(base)
+		p.data = p.clean
+		mem.pages[base] = p
+	}
+	if p.run != mem.run {
+		if mem.used == maxPages {
 			mem.failed = true
 			return nil
 		}
-		if n := len(mem.free); n > 0 {
-			p, mem.free = mem.free[n-1], mem.free[:n-1]
-			*p = page{at: base}
-		} else {
-			p = &page{at: base}
-		}
-		mem.fill(p)
-		mem.work += pageSize / 16
-		mem.pages[base] = p
+		p.run = mem.run
+		mem.used++
 	}
 	mem.last = p
 	return p
 }
 
-// fill copies what the image has at a page.
-func (mem *memory) fill(p *page) {
-	s := mem.m.Segments
+// image returns what the image has at a page.
+func (mem *memory) image(base uint64) []byte {
 	at := uint64(0)
-	if p.at == 0 {
+	if base == 0 {
 		at = headers // what a pointer to nothing leads to is not the file's header
+	} else if b := mem.m.At(base); len(b) >= pageSize {
+		return b[:pageSize]
 	}
+	data := zeros[:]
+	s := mem.m.Segments
 	for at < pageSize {
-		if b := mem.m.At(p.at + at); len(b) > 0 {
-			at += uint64(copy(p.data[at:], b))
+		if b := mem.m.At(base + at); len(b) > 0 {
+			if &data[0] == &zeros[0] {
+				data = make([]byte, pageSize)
+			}
+			at += uint64(copy(data[at:], b))
 			continue
 		}
-		next := sort.Search(len(s), func(i int) bool { return s[i].Addr > p.at+at })
-		if next == len(s) || s[next].Addr-p.at >= pageSize {
-			return
+		next := sort.Search(len(s), func(i int) bool { return s[i].Addr > base+at })
+		if next == len(s) || s[next].Addr-base >= pageSize {
+			break
 		}
-		at = s[next].Addr - p.at
+		at = s[next].Addr - base
 	}
+	return data
+}
+
+// turn makes a page one that is written to.
+func (mem *memory) turn(p *page, o int) {
+	p.wrote = spare.Get().(*written)
+	copy(p.wrote.data[:], p.clean)
+	p.data, p.from, p.to = p.wrote.data[:], o, o+1
+	mem.turned = append(mem.turned, p)
 }
 
 // load reads size bytes, at most 8, and what they were before.
 func (mem *memory) load(addr uint64, size int) (uint64, trail) {
-	if size == mem.word {
+	if size == mem.word && addr >= mem.low && addr <= mem.high {
 		if i, ok := mem.slots[addr]; ok {
 			return mem.place(imports) + uint64(i)*16, given
 		}
 		p := mem.m.Pointers
 		if i := sort.Search(len(p), func(i int) bool { return p[i].At >= addr }); i < len(p) && p[i].At == addr {
-			if mem.pages[addr&^(pageSize-1)] == nil || mem.page(addr).by[addr%pageSize] == 0 {
+			if _, _, who := mem.peek(addr); who == 0 {
 				return p[i].To, given
 			}
 		}
+	}
+	if o := addr % pageSize; o+8 <= pageSize {
+		p := mem.page(addr)
+		if p == nil {
+			return 0, given
+		}
+		t := given
+		if p.wrote != nil {
+			for i := range size {
+				t = max(t, p.wrote.trail[o+uint64(i)])
+			}
+		}
+		return binary.LittleEndian.Uint64(p.data[o:]) & ones(size), t
 	}
 	var b [8]byte
 	var t trail
@@ -169,7 +235,9 @@ func (mem *memory) load(addr uint64, size int) (uint64, trail) {
 		}
 		o := (addr + uint64(i)) % pageSize
 		b[i] = p.data[o]
-		t = max(t, p.trail[o])
+		if p.wrote != nil {
+			t = max(t, p.wrote.trail[o])
+		}
 	}
 	return binary.LittleEndian.Uint64(b[:]), t
 }
@@ -177,6 +245,9 @@ func (mem *memory) load(addr uint64, size int) (uint64, trail) {
 // store writes size bytes, at most 8.
 func (mem *memory) store(addr uint64, v uint64, size int, t trail, by int32) {
 	t = max(t, copied)
+	if size == 1 && t == reached {
+		mem.outcomes++
+	}
 	for i := range size {
 		mem.put(addr+uint64(i), byte(v>>(8*i)), t, by)
 	}
@@ -189,7 +260,12 @@ func (mem *memory) put(addr uint64, b byte, t trail, by int32) {
 		return
 	}
 	o := int(addr % pageSize)
-	p.data[o], p.trail[o], p.by[o] = b, t, by
+	if p.wrote == nil {
+		mem.turn(p, o)
+	}
+	w := p.wrote
+	w.data[o], w.trail[o], w.by[o] = b, t, by
+	p.from, p.to = min(p.from, o), max(p.to, o+1)
 	if p.lo == p.hi {
 		p.lo, p.hi = o, o+1
 		mem.dirty = append(mem.dirty, p)
@@ -205,7 +281,10 @@ func (mem *memory) peek(addr uint64) (byte, trail, int32) {
 		return 0, given, 0
 	}
 	o := addr % pageSize
-	return p.data[o], p.trail[o], p.by[o]
+	if p.wrote == nil {
+		return p.data[o], given, 0
+	}
+	return p.data[o], p.wrote.trail[o], p.wrote.by[o]
 }
 
 // take returns room on the heap.

@@ -313,7 +313,7 @@ func sightings(f *hidden.Finder, im *image.Image, words []string) []sighting {
 			out = append(out, sighting{words[find.Word], fn, find.How})
 		}
 	}
-	for _, text := range f.Code(c, func(uint64) bool { return true }) {
+	for _, text := range f.Code(c, func(uint64) bool { return true }, nil) {
 		out = append(out, sighting{words[text.Word], c.Func(text.Addr), text.How})
 	}
 	return out

@@ -17,12 +17,24 @@ const (
 
 // Scan returns the words that stand encoded in data, by offset. Of a word that
 // can be read in several ways the simplest counts.
-func (f *Finder) Scan(data []byte) []Find {
+func (f *Finder) Scan(data []byte) []Find { return f.scan(data, true) }
+
+// Glance is Scan for much data: it finds what is under a key of one byte by
+// exclusive or, rotated, or in base64 or hexadecimal.
+func (f *Finder) Glance(data []byte) []Find { return f.scan(data, false) }
+
+func (f *Finder) scan(data []byte, deep bool) []Find {
 	n := min(len(data), chunk)
 	s := &search{f: f, data: data, room: make([]byte, n), half: make([]byte, n/2+1)}
 	for at := 0; at < len(data); at += chunk - overlap {
 		s.at, s.part = at, data[at:min(at+chunk, len(data))]
 		s.everywhere()
+		if !deep {
+			if at+chunk >= len(data) || len(s.found) >= maxFinds {
+				break
+			}
+			continue
+		}
 		for _, o := range odd(s.part) {
 			if s.odd(at+o.from, data[at+o.from:at+o.to]); len(s.found) >= maxFinds {
 				break
@@ -69,34 +81,43 @@ func (s *search) odd(at int, part []byte) {
 	}
 	s.ramps()
 	for _, step := range []int{2, 4} {
-		if !striped(s.part, step) {
+		from, to := striped(part, step)
+		if to == 0 {
 			continue
 		}
-		for from := range step {
-			s.thinned(step, from)
+		s.at, s.part = at+from, part[from:to]
+		for first := range step {
+			s.thinned(step, first)
 		}
 	}
 }
 
-// striped reports whether somewhere in data so many bytes are what they are a
-// step further on that letters may be stored as numbers of that size.
-func striped(b []byte, step int) bool {
-	if len(b) < block+step {
-		return true
+// striped returns the part of data in which all that is stored as numbers of
+// two or four bytes lies of which only one byte changes.
+func striped(b []byte, step int) (from, to int) {
+	from = len(b)
+	for i := 0; i+12 <= len(b); i += 4 {
+		v := binary.LittleEndian.Uint64(b[i:])
+		var stripes bool
+		if step == 2 {
+			const lane = 0x00ff_00ff_00ff
+			d := (v ^ v>>16) & (1<<48 - 1)
+			low, high := d&lane, d>>8&lane
+			stripes = high == 0 && low&0xff_ffff != 0 && low>>16 != 0 || low == 0 && high&0xff_ffff != 0 && high>>16 != 0
+		} else {
+			d := v ^ binary.LittleEndian.Uint64(b[i+4:])
+			for k := 0; k < 32; k += 8 {
+				stripes = stripes || d&^(0xff_0000_00ff<<k) == 0 && uint32(d) != 0 && d>>32 != 0
+			}
+		}
+		if stripes {
+			from, to = min(from, i), i+12
+		}
 	}
-	for at := 0; ; at = min(at+block/2, len(b)-block-step) {
-		same := 0
-		for i := at; i < at+block; i += 8 {
-			x := binary.LittleEndian.Uint64(b[i:]) ^ binary.LittleEndian.Uint64(b[i+step:])
-			same += 8 - bits.OnesCount64((x|(x&^highBits+^uint64(highBits)))&highBits)
-		}
-		if same >= 3 && same < block {
-			return true
-		}
-		if at == len(b)-block-step {
-			return false
-		}
+	if to == 0 {
+		return 0, 0
 	}
+	return max(0, from-block), min(len(b), to+block)
 }
 
 // thinned searches every step-th byte: texts whose letters are stored as wider

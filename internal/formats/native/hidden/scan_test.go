@@ -185,7 +185,7 @@ func FuzzCode(f *testing.F) {
 		im.Segments = []image.Segment{{Addr: 0x1000, Size: size, FileSize: size, Access: image.Read | image.Execute}}
 		im.Imports = []image.Import{{Name: "memcpy", Stub: 0x1000 + size/2}, {Name: "memset", Slot: 0x1000 + size/3}}
 		c := &code.Code{Image: im, Read: true, Functions: []image.Function{{Addr: 0x1000, Size: size / 2}, {Addr: 0x1000 + size/2}}}
-		for _, got := range finder.Code(c, func(uint64) bool { return true }) {
+		for _, got := range finder.Code(c, func(uint64) bool { return true }, nil) {
 			if got.Word < 0 || got.Word >= len(words) || len(got.Decoded) > 300 {
 				t.Errorf("%+v", got)
 			}

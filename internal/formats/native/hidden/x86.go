@@ -3,6 +3,7 @@ package hidden
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -13,7 +14,7 @@ import (
 type x86 struct {
 	*machine
 	mode  int // bits
-	cache []decoded
+	cache *cache
 	regs  [16]uint64
 	trail [16]trail
 	vec   [16][2]uint64
@@ -24,7 +25,9 @@ type x86 struct {
 }
 
 func newX86(m *machine, mode int) *x86 {
-	return &x86{machine: m, mode: mode, cache: make([]decoded, maxCached)}
+	x := &x86{machine: m, mode: mode, cache: decodeds.Get().(*cache)}
+	x.cache.round++
+	return x
 }
 
 func (x *x86) start(at uint64) {
@@ -35,6 +38,7 @@ func (x *x86) start(at uint64) {
 	x.push(x.mem.place(home))
 }
 
+func (x *x86) end()            { decodeds.Put(x.cache) }
 func (x *x86) where() uint64   { return x.pc }
 func (x *x86) leap(to uint64)  { x.pc = to }
 func (x *x86) result(v uint64) { x.regs[0], x.trail[0] = v, given }
@@ -75,18 +79,26 @@ func (x *x86) argument(n int) uint64 {
 
 // decoded is an instruction at an address; one without length is none.
 type decoded struct {
-	at   uint64
-	in   x86asm.Inst
-	cond int8 // number of its condition, plus 1
-	used bool
+	at    uint64
+	in    x86asm.Inst
+	cond  int8 // number of its condition, plus 1
+	round int  // of the cache
 }
 
+// A cache holds instructions of one binary, then of another.
+type cache struct {
+	list  [maxCached]decoded
+	round int
+}
+
+var decodeds = sync.Pool{New: func() any { return new(cache) }}
+
 func (x *x86) decode(at uint64) *decoded {
-	d := &x.cache[at%maxCached]
-	if d.used && d.at == at {
+	d := &x.cache.list[at%maxCached]
+	if d.round == x.cache.round && d.at == at {
 		return d
 	}
-	*d = decoded{at: at, used: true}
+	d.at, d.round, d.cond, d.in.Len = at, x.cache.round, 0, 0
 	b := x.mem.m.At(at)
 	if len(b) >= 4 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && (b[3] == 0xfa || b[3] == 0xfb) {
 		d.in = x86asm.Inst{Op: x86asm.NOP, Len: 4} // ENDBR

@@ -108,7 +108,7 @@ func (w *writer) references(fn int) {
 		if ref.Kind != code.Call && ref.Kind != code.Jump {
 			continue
 		}
-		name := ""
+		var name string
 		if ref.Import >= 0 && int(ref.Import) < len(w.c.Image.Imports) {
 			name = clean(w.c.Image.Imports[ref.Import].Name)
 		} else {

@@ -118,7 +118,7 @@ func (w *writer) region(p place) {
 			w.put(fmt.Sprintf("at_%x:", s.Addr), 0)
 		}
 		if k, ok := w.loops[i]; ok && k < p.to && w.depth < maxDepth && !(p.loop != nil && p.head == i) {
-			w.loop(p, i, k)
+			w.loop(i, k)
 			i = k + 1
 			continue
 		}
@@ -187,7 +187,7 @@ func (w *writer) syscall(s *value.Step) string {
 
 // loop writes the steps from head to back, whose last one goes back to the
 // first.
-func (w *writer) loop(p place, head, back int) {
+func (w *writer) loop(head, back int) {
 	last := &w.steps[back]
 	inner := place{from: head, to: back, end: last.Addr, head: head, follow: last.Next}
 	inner.loop = &inner

@@ -553,7 +553,10 @@ func (f *follower) emit(in *inst, s *state, callee *val) {
 		}
 		st.Args = r.arguments(s, *callee, in.flow)
 	case Syscall:
-		st.Callee = r.resolve(s.regs[r.conv.number], s, "")
+		number := s.regs[r.conv.number]
+		if st.Callee = r.resolve(number, s, ""); number.kind == moved {
+			st.Callee = Value{Kind: Parameter, Param: int(number.n & 255), Offset: number.n >> 8}
+		}
 		st.Args = r.registers(s, r.conv.syscall, "")
 	case Return:
 		st.Args = r.registers(s, []uint8{r.conv.result}, "")

@@ -218,7 +218,7 @@ func (r *Reader) values(vals []val, s *state, name string) []Value {
 	for given < len(vals) && vals[given].kind != unknown {
 		given++
 	}
-	for len(vals) > given && (vals[len(vals)-1].kind == unknown || vals[len(vals)-1].kind == some) {
+	for len(vals) > given && (vals[len(vals)-1].kind == unknown || vals[len(vals)-1].kind == some || vals[len(vals)-1].kind == moved) {
 		vals = vals[:len(vals)-1]
 	}
 	out := make([]Value, len(vals))

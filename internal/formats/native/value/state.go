@@ -28,6 +28,7 @@ const (
 	low              // the low byte is that of n, or the low two if at; the rest is not known
 	initial          // what a register that callees keep held at entry
 	blob             // bytes of the image from address n on; in vector registers
+	moved            // the function's own parameter n&255, plus n>>8
 )
 
 // A slot is a place on the stack with something in it.
@@ -366,7 +367,7 @@ func (s *state) sum(o *op) val {
 		if o.imm == 0 {
 			return a
 		}
-		return val{}
+		return a.plus(o.imm)
 	}
 	b := s.regs[o.b]
 	if b.kind == num {
@@ -385,8 +386,20 @@ func (s *state) sum(o *op) val {
 		return b
 	case b == (val{kind: num}):
 		return a
+	case b.kind == num && !b.at:
+		return a.plus(b.n)
+	case a.kind == num && !a.at:
+		return b.plus(a.n)
 	}
 	return val{}
+}
+
+// plus returns a parameter with a number added, unknown of all else.
+func (v val) plus(n int64) val {
+	if v.kind != param || int64(int32(n)) != n {
+		return val{}
+	}
+	return val{kind: moved, n: v.n | n<<8}
 }
 
 func (s *state) combine(o *op) val {
@@ -426,6 +439,9 @@ func (s *state) combine(o *op) val {
 		}
 		if o.kind == opAnd && (b.n == 1 && a.kind == truth || b.n == math.MaxUint32 || b.n == math.MaxUint8 || b.n == math.MaxUint16) {
 			return a // narrowed, as an int, short or bool parameter is
+		}
+		if o.kind == opOr {
+			return a.plus(b.n) // the bits of a class, above those of any number
 		}
 		return val{}
 	}

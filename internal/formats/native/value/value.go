@@ -11,6 +11,7 @@ package value
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -56,7 +57,7 @@ type Value struct {
 	Addr   uint64 // of String (0 if it was put together on the stack), Address and Function; of Result the site of the call
 	Param  int    // of Parameter: from 0; on x86, where arguments are on the stack, from 12 on those in registers
 	Import int    // of Import: index into the image's Imports
-	Offset int64  // of Stack: from the stack pointer at the function's entry
+	Offset int64  // of Stack: from the stack pointer at the function's entry; of a Parameter that is the number of a system call: what is added to it
 
 	From uint64 // site of the caller that passes it, if Through looked there
 }
@@ -236,6 +237,12 @@ func (r *Reader) through(site uint64, v Value) []Value {
 			continue // an address taken; a stub, whose own callers are among these
 		}
 		if up, ok := r.passed(ref.Addr, v.Param); ok {
+			if v.Offset != 0 {
+				if up.Kind != Const {
+					continue
+				}
+				up.Const = (up.Const + v.Offset) & math.MaxUint32
+			}
 			up.From = ref.Addr
 			out = append(out, up)
 		}

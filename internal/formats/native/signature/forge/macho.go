@@ -120,7 +120,8 @@ func superblob(code []byte, o Order) ([]byte, error) {
 	for i, d := range directories[1:] {
 		parts = append(parts, part{slotAlternate + uint32(i), d})
 	}
-	message, err := []byte{}, error(nil)
+	message := []byte{}
+	var err error
 	switch {
 	case o.Message != nil:
 		if message, err = o.Message(directories[0]); err != nil {

@@ -179,7 +179,8 @@ func sign(o Order, c content, timestamp []byte, nested ...[]byte) ([]byte, error
 		if o.Time.IsZero() {
 			return out, nil
 		}
-		id, value := timestamp, []byte(nil)
+		id := timestamp
+		var value []byte
 		if o.Counter {
 			id = idCounter
 			value, err = clock.counter(o.Time, signature)
