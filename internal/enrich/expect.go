@@ -177,7 +177,23 @@ func of(purposes []inventory.Purpose, file string) []speaker {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b speaker) int { return cmp.Compare(len(b.Folder), len(a.Folder)) })
-	return out
+	if len(out) < 2 {
+		return out
+	}
+	inner := out[0].Purpose
+	return slices.DeleteFunc(out, func(s speaker) bool { return s.Folder != inner.Folder && !related(inner.Name, s.Name) })
+}
+
+// related reports whether a package with the name inner is a part of the one
+// with the name outer: the same, in the same scope, or with its name in it, as
+// @esbuild/linux-x64 of esbuild.
+func related(inner, outer string) bool {
+	scope, _, scoped := strings.Cut(outer, "/")
+	if inner == "" || inner == outer || scoped && strings.HasPrefix(inner, scope+"/") {
+		return true
+	}
+	own := path.Base(outer)
+	return outer != "" && strings.Contains(inner, own)
 }
 
 // adjust changes a finding's severity by what one package says of itself, and

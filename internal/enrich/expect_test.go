@@ -35,6 +35,7 @@ func TestExpect(t *testing.T) {
 		{"nothing said", []inventory.Purpose{silent}, "x.node", inventory.Network, inventory.Use, finding.Low, finding.Low},
 		{"nobody speaks", nil, "x.node", inventory.Network, inventory.Use, finding.Low, finding.Low},
 		{"the parent speaks for a platform package", []inventory.Purpose{hashing, platform}, inPlatform, inventory.Network, inventory.Use, finding.Low, finding.Medium},
+		{"an application does not speak for what it depends on", []inventory.Purpose{hashing, {Folder: "node_modules/other", Name: "other"}}, "node_modules/other/x.node", inventory.Network, inventory.Use, finding.Low, finding.Low},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := &inventory.Binary{Path: test.path, Slice: "x86_64", Behaviors: inventory.Behaviors{

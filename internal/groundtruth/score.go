@@ -24,6 +24,7 @@ type Outcome struct {
 	Astray []inventory.BehaviorName // detected, without evidence in the plant
 	Named  bool                     // the rule of the behaviour reported it, or there is none
 	Silent bool                     // the plant is dead, and nothing says so
+	Buried bool                     // something leads to the plant, and it is said that nothing does
 	Lines  []string                 // what was said
 }
 
@@ -89,6 +90,9 @@ func judge(t *Truth, b *inventory.Binary, findings []finding.Finding) Outcome {
 		if t.Reach == Dead && wanted && len(details) > 0 && !slices.ContainsFunc(details, saysDead) {
 			o.Silent = true
 		}
+		if t.Reach != Dead && slices.ContainsFunc(details, saysDead) {
+			o.Buried = true
+		}
 	}
 	return o
 }
@@ -143,6 +147,7 @@ type Row struct {
 	Address   Share // of those, the ones with evidence that lies in the plant
 	Named     Share // of the programs with a plant, those that the behaviour's own rule reports
 	Dead      Share // of the dead plants that are detected, those that are said to be dead
+	Buried    Share // of the programs with a plant that something leads to, those in which it is said that nothing does
 }
 
 func (r *Row) add(o *Outcome) {
@@ -162,6 +167,9 @@ func (r *Row) add(o *Outcome) {
 	}
 	if t.Reach == Dead && hits > 0 {
 		r.Dead.count(!o.Silent)
+	}
+	if t.Reach != Dead && hits > 0 {
+		r.Buried.count(o.Buried)
 	}
 }
 
@@ -185,9 +193,9 @@ func Rows(outcomes []Outcome, key func(*Truth) string) []Row {
 // Markdown returns rows as a table.
 func Markdown(title string, rows []Row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s | programs | recall | precision | address | rule | dead |\n|---|---|---|---|---|---|---|\n", title)
+	fmt.Fprintf(&b, "| %s | programs | recall | precision | address | rule | dead | buried |\n|---|---|---|---|---|---|---|---|\n", title)
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s |\n", r.Name, r.Programs, r.Recall, r.Precision, r.Address, r.Named, r.Dead)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s |\n", r.Name, r.Programs, r.Recall, r.Precision, r.Address, r.Named, r.Dead, r.Buried)
 	}
 	return b.String()
 }
@@ -223,6 +231,9 @@ func (o *Outcome) Miss() string {
 	}
 	if !o.Named {
 		wrong = append(wrong, "no "+o.Truth.Rule)
+	}
+	if o.Buried {
+		wrong = append(wrong, "said to be dead")
 	}
 	if o.Silent {
 		wrong = append(wrong, "not said to be dead")

@@ -1,7 +1,8 @@
 package source
 
 import (
-	"path/filepath"
+	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -59,12 +60,31 @@ func hostPlatform() platform {
 		}
 	}
 	if p.os == "linux" {
-		p.libc = "glibc"
-		if found, _ := filepath.Glob("/lib/ld-musl-*.so.1"); found != nil {
-			p.libc = "musl"
-		}
+		p.libc = libcOf(os.DirFS("/"))
 	}
 	return p
+}
+
+// libcOf says what the C library of a Linux system is, by the loaders that it
+// has. Beside glibc's there may be musl's, to build for other systems, and
+// beside musl's one that takes glibc's name: a link, or that of gcompat.
+func libcOf(root fs.FS) string {
+	loaders := func(patterns ...string) (found []string) {
+		for _, p := range patterns {
+			names, _ := fs.Glob(root, p)
+			found = append(found, names...)
+		}
+		return found
+	}
+	// s390x and older ports call glibc's ld64.so.
+	glibc := slices.ContainsFunc(loaders("lib64/ld-linux*.so.*", "lib/ld-linux*.so.*", "lib64/ld64.so.*", "lib/ld64.so.*"), func(name string) bool {
+		to, err := fs.ReadLink(root, name)
+		return err != nil || !strings.Contains(to, "musl") && !strings.Contains(to, "gcompat")
+	})
+	if loaders("lib/ld-musl-*.so.1") == nil || glibc && loaders("lib/libgcompat.so*") == nil {
+		return "glibc"
+	}
+	return "musl"
 }
 
 // A choice says for which platforms a package's builds are wanted: one of the

@@ -22,6 +22,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/workspace"
 	"github.com/loupe-sec/loupe/internal/formats/prebuilt"
@@ -142,14 +143,19 @@ func opener(fsys fs.FS) func(string) ([]byte, bool) {
 // allowedHosts returns which hosts may be asked. An entry names a host, with a
 // port if only that one is meant.
 func (c *npmClient) allowedHosts(name string, more []string) func(*url.URL) bool {
-	hosts := slices.Concat(DefaultPrebuiltHosts, more)
+	own := slices.Clone(DefaultPrebuiltHosts)
 	if base, _, err := c.settings.registry(name); err == nil {
-		hosts = append(hosts, hostOf(base))
+		own = append(own, hostOf(base))
 	}
 	return func(u *url.URL) bool {
-		return slices.ContainsFunc(hosts, func(h string) bool {
-			return h != "" && (strings.EqualFold(h, u.Host) || strings.EqualFold(h, u.Hostname()))
-		})
+		if u.User != nil {
+			return false // a package names the address, and no password goes out for it
+		}
+		named := func(list []string, name string) bool {
+			return slices.ContainsFunc(list, func(h string) bool { return h != "" && strings.EqualFold(h, name) })
+		}
+		usual := u.Port() == "" || u.Port() == "443" // other ports are other services
+		return named(own, u.Host) || usual && named(own, u.Hostname()) || named(more, u.Host) || named(more, u.Hostname())
 	}
 }
 
@@ -167,17 +173,17 @@ func (o *Opened) choosePrebuilt(found []*inventory.Download, allow func(*url.URL
 			u, err := url.Parse(a.URL)
 			switch {
 			case a.Open:
-				left["their addresses depend on the machine that installs"] = append(left["their addresses depend on the machine that installs"], a.URL)
+				left["their addresses depend on the machine that installs"] = append(left["their addresses depend on the machine that installs"], shownURL(a.URL))
 			case err != nil || u.Host == "":
-				left["their addresses cannot be read"] = append(left["their addresses cannot be read"], a.URL)
+				left["their addresses cannot be read"] = append(left["their addresses cannot be read"], shownURL(a.URL))
 			case u.Scheme != "https":
-				left["only https is fetched"] = append(left["only https is fetched"], a.URL)
+				left["only https is fetched"] = append(left["only https is fetched"], shownURL(a.URL))
 			case !allow(u):
 				why := fmt.Sprintf("%s is not among the hosts that may be asked (--fetch-host %s)", u.Hostname(), u.Hostname())
-				left[why] = append(left[why], a.URL)
+				left[why] = append(left[why], shownURL(a.URL))
 			case len(wanted) == maxPrebuilt:
 				why := fmt.Sprintf("more than %d", maxPrebuilt)
-				left[why] = append(left[why], a.URL)
+				left[why] = append(left[why], shownURL(a.URL))
 			default:
 				wanted = append(wanted, wantedAsset{a, d.Resolver == prebuilt.InstallArtifact})
 			}
@@ -192,10 +198,13 @@ func (o *Opened) choosePrebuilt(found []*inventory.Download, allow func(*url.URL
 func urlsOf(list []wantedAsset) []string {
 	var out []string
 	for _, w := range list {
-		out = append(out, w.URL)
+		out = append(out, shownURL(w.URL))
 	}
 	return out
 }
+
+// shownURL makes an address that a package names fit for a note.
+func shownURL(u string) string { return finding.Printable(finding.Redact(u), 300) }
 
 // An asset is what was found behind an address.
 type asset struct {
@@ -319,7 +328,7 @@ func (c *npmClient) unpacked(b *blob, ext string) (*blob, error) {
 func (o *Opened) mountAsset(dir string, names map[string]bool, w wantedAsset, a asset, kept *records) {
 	sum, err := sumOf(a.blob)
 	if err != nil {
-		o.note("", "not looked at: %s: %v", a.url, withoutPath(err))
+		o.note("", "not looked at: %s: %v", shownURL(a.url), withoutPath(err))
 		return
 	}
 	f := &inventory.Fetched{URL: a.url, SHA256: sum, Size: a.blob.size, Part: o.Target.PURL(), Promise: w.Hash}
@@ -338,7 +347,7 @@ func (o *Opened) mountAsset(dir string, names map[string]bool, w wantedAsset, a 
 	names[name] = true
 	part := workspace.Part{Prefix: dir, Origin: string(inventory.FromDownload), Label: o.Target.PURL()}
 	if err := o.Workspace.MountFile(part, name, a.content.ReaderAt, a.content.size, nil); err != nil {
-		o.note("", "not looked at: %s: %v", a.url, err)
+		o.note("", "not looked at: %s: %v", shownURL(a.url), err)
 	} else {
 		f.Path = path.Join(dir, name)
 	}

@@ -214,14 +214,22 @@ func (r *Rule) check() error {
 }
 
 // Load reads every .rule file under fsys, sorted by ID, and reports all that
-// is wrong with them at once. A file is named for its rule's ID. Files are
-// parsed in parallel: every start of the program waits for the built-in ones.
+// is wrong with them at once. A file is named for its rule's ID.
 func Load(fsys fs.FS) ([]*Rule, error) {
+	rules, refused, err := LoadUsable(fsys)
+	return rules, errors.Join(append(refused, err)...)
+}
+
+// LoadUsable reads every .rule file under fsys, sorted by ID, and says of each
+// that is not among them why, beginning with the name of the file. Of two that
+// claim one ID it takes the first. Files are parsed in parallel: every start of
+// the program waits for the built-in ones.
+func LoadUsable(fsys fs.FS) (rules []*Rule, refused []error, err error) {
 	names, err := ruleFiles(fsys)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	rules := make([]*Rule, len(names))
+	rules = make([]*Rule, len(names))
 	errs := make([]error, len(names))
 	parallel.For(len(names), func(i int) {
 		r, err := load(fsys, names[i])
@@ -231,10 +239,11 @@ func Load(fsys fs.FS) ([]*Rule, error) {
 		}
 		rules[i] = r
 	})
-	errs = append(errs, duplicates(rules, names))
+	dropDuplicates(rules, names, errs)
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	rules = slices.DeleteFunc(rules, func(r *Rule) bool { return r == nil })
 	slices.SortFunc(rules, func(a, b *Rule) int { return strings.Compare(a.ID, b.ID) })
-	return rules, errors.Join(errs...)
+	return rules, errs, nil
 }
 
 func ruleFiles(fsys fs.FS) (names []string, err error) {
@@ -262,20 +271,24 @@ func load(fsys fs.FS, name string) (*Rule, error) {
 	return r, nil
 }
 
-// duplicates reports IDs and aliases that two files claim.
-func duplicates(rules []*Rule, names []string) error {
-	var errs []error
+// dropDuplicates takes out rules with an ID or alias that a file before claims.
+func dropDuplicates(rules []*Rule, names []string, errs []error) {
 	taken := map[string]string{}
 	for i, r := range rules {
 		if r == nil {
 			continue
 		}
-		for _, id := range append([]string{r.ID}, r.Aliases...) {
+		ids := append([]string{r.ID}, r.Aliases...)
+		for _, id := range ids {
 			if old, dup := taken[id]; dup {
-				errs = append(errs, fmt.Errorf("%s: the id %s is taken by %s", names[i], id, old))
+				rules[i], errs[i] = nil, fmt.Errorf("%s: the id %s is taken by %s", names[i], id, old)
+				break
 			}
-			taken[id] = names[i]
+		}
+		if rules[i] != nil {
+			for _, id := range ids {
+				taken[id] = names[i]
+			}
 		}
 	}
-	return errors.Join(errs...)
 }

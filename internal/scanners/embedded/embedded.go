@@ -189,17 +189,20 @@ func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
 	if len(a.payload.Chain) > 0 {
 		form = "as " + a.payload.Encoded()
 	}
+	// Sections and resources are named by whoever made the file.
+	const longest = 200
+	name, where := finding.Printable(a.payload.Name, longest), finding.Printable(a.payload.Place, longest)
 	p.Report(r, finding.Finding{
-		Title:       fmt.Sprintf("Carries %s in %s", what, a.payload.Place),
-		Description: fmt.Sprintf("%s of %d bytes lies %s in %s, where it takes %d bytes. It was looked at as %s.", kind, len(data), form, a.payload.Place, a.payload.Packed(), f.Path),
-		Location:    finding.Location{Path: a.outer, Line: a.payload.Line, Symbol: a.payload.Name},
+		Title:       fmt.Sprintf("Carries %s in %s", what, where),
+		Description: fmt.Sprintf("%s of %d bytes lies %s in %s, where it takes %d bytes. It was looked at as %s.", kind, len(data), form, where, a.payload.Packed(), finding.Printable(f.Path, 2*longest)),
+		Location:    finding.Location{Path: a.outer, Line: a.payload.Line, Symbol: name},
 		PURL:        a.purl,
-		Anchor:      a.payload.Name,
+		Anchor:      name,
 		Evidence: []finding.Evidence{
 			finding.NewEvidence("file", f.Path),
 			finding.NewEvidence("format", string(kind)),
 			finding.NewEvidence("encoding", a.payload.Encoded()),
-			finding.NewEvidence("place", fmt.Sprintf("%s, offset 0x%x, %d bytes", a.payload.Place, a.payload.Range.Offset, a.payload.Packed())),
+			finding.NewEvidence("place", fmt.Sprintf("%s, offset 0x%x, %d bytes", where, a.payload.Range.Offset, a.payload.Packed())),
 			finding.NewEvidence("size", fmt.Sprint(len(data))),
 			finding.NewEvidence("sha256", hex.EncodeToString(sum[:])),
 		},

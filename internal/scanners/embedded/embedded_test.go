@@ -187,3 +187,21 @@ func TestSeverity(t *testing.T) {
 		})
 	}
 }
+
+// The name of a section is anything, also what moves a terminal's cursor.
+func TestHostileName(t *testing.T) {
+	program := build(t, synth.Description{Format: "elf", Kind: "executable", Sections: []synth.Section{{Name: ".x", Content: synth.Content{Random: 2000}}}})
+	outer := build(t, synth.Description{Format: "elf", Sections: []synth.Section{{Name: ".a\x1b]0;b\a\u202e", Content: synth.Content{Hex: program}}}})
+	res, err := scan.Run(t.Context(), []*scan.Scanner{embedded.Scanner}, mounted(t, map[string][]byte{"addon.node": outer}), nil, scan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Findings) == 0 {
+		t.Fatal("nothing was found")
+	}
+	for _, f := range res.Findings {
+		if text := f.Title + f.Description + f.Location.Symbol + f.Anchor; strings.ContainsAny(text, "\x1b\a\u202e") {
+			t.Errorf("%q", text)
+		}
+	}
+}

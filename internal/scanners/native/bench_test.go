@@ -84,7 +84,7 @@ func BenchmarkScan(b *testing.B) {
 		for _, data := range files {
 			found, _ := native.Parse(data)
 			for _, bin := range found {
-				s := newSubject(set, bin)
+				s := newSubject(set, bin, nil)
 				for i := range set.rules {
 					s.match(&set.rules[i].when)
 				}

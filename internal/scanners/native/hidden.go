@@ -75,7 +75,7 @@ type disclosed struct {
 
 const (
 	mostHidden   = 4 << 20   // bytes of data of one binary that are searched
-	mostDeep     = 256 << 10 // those that are searched for all ways to encode
+	mostDeep     = 128 << 10 // those that are searched for all ways to encode
 	mostEntropy  = 7.6       // bits per byte, from which on data is compressed or encrypted as a whole
 	mostTakeover = 64        // encoded names of one binary that count as imports
 )

@@ -33,6 +33,7 @@ func (p *program) lookups(table []imported) []imported {
 		}
 		one.own = append(one.own, at)
 	}
+	asked := 0
 	for i := range table {
 		arg, asks := asking[table[i].name]
 		calls := table[i].name == "syscall" || table[i].name == "__syscall"
@@ -40,6 +41,9 @@ func (p *program) lookups(table []imported) []imported {
 			continue
 		}
 		for _, site := range p.sites(i, table[i].own) {
+			if asked++; asked > maxAsked || p.stopped() {
+				break
+			}
 			for _, v := range p.values.Through(site, arg) {
 				at := cmp.Or(v.From, site)
 				switch {

@@ -126,7 +126,7 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 // binary tries the rules on one binary, the nth of its architecture in the
 // file, and makes it known.
 func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *native.Binary, n int) error {
-	s := newSubject(set, b)
+	s := newSubject(set, b, func() bool { return ctx.Err() != nil })
 	known := describe(f, b)
 	known.Slice = known.Arch
 	if n > 1 {

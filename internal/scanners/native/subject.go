@@ -48,8 +48,9 @@ type hit struct {
 // want another than the first.
 const maxHits = 16
 
-func newSubject(set *ruleset, bin *native.Binary) *subject {
+func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
 	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: map[string]uint64{}}
+	s.program.stop = stop
 	table := s.program.imports()
 	s.imports = slices.Concat(table, s.program.lookups(table), s.program.kernel(), s.program.linked(set.asksFor))
 	for i := range s.imports {
@@ -59,7 +60,9 @@ func newSubject(set *ruleset, bin *native.Binary) *subject {
 		s.crates[c.Name] = 0
 	}
 	s.search()
-	s.unhide()
+	if !s.program.stopped() {
+		s.unhide()
+	}
 	s.explain()
 	return s
 }

@@ -28,7 +28,7 @@ func try(t *testing.T, when string, m *image.Image, runtimes fstest.MapFS) (bool
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSubject(set, &native.Binary{Image: m})
+	s := newSubject(set, &native.Binary{Image: m}, nil)
 	held, proofs := s.match(&set.rules[0].when)
 	return held, s.evidence(proofs)
 }
@@ -83,7 +83,7 @@ func TestGluedWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &native.Binary{Image: &image.Image{Data: []byte("libcurlx/bin/bashabc")}, Language: "Go"}
-	if _, ev := newSubject(set, b).match(&set.rules[0].when); len(ev) != 1 || ev[0].Value != "/bin/bash" {
+	if _, ev := newSubject(set, b, nil).match(&set.rules[0].when); len(ev) != 1 || ev[0].Value != "/bin/bash" {
 		t.Errorf("evidence %v; want the long one alone", ev)
 	}
 }

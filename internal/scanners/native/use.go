@@ -52,6 +52,8 @@ type program struct {
 	bin      *native.Binary
 	marks    []known.Mark // by function: the library that it belongs to
 	values   *value.Reader
+	section  int             // that held the last address of which packed was asked
+	stop     func() bool     // the time is up; nil for never
 	share    float64         // of own functions, those that are reached; 0 if nobody asked
 	byTo     []image.Pointer // p.Pointers by where they point, once asked for
 	reliable bool            // references to imports are found as a rule, so that their absence means something
@@ -61,6 +63,9 @@ func newProgram(b *native.Binary) *program {
 	c := code.Read(b.Image)
 	return &program{Code: c, bin: b, marks: known.Label(c, b.Language), values: value.New(c)}
 }
+
+// stopped reports whether the time for the binary is up.
+func (p *program) stopped() bool { return p.stop != nil && p.stop() }
 
 // reliably is the share of the imported functions that code must be found to
 // refer to before the others count as unused.
@@ -86,6 +91,9 @@ func (p *program) imports() []imported {
 				one.own = append(one.own, r.Addr)
 			} else {
 				one.shared = append(one.shared, r.Addr)
+			}
+			if len(one.own) == maxSites {
+				break
 			}
 		}
 		if one.place != 0 && !imp.Data {
@@ -148,7 +156,7 @@ func (p *program) kernel() []imported {
 			}
 			continue
 		}
-		if i >= maxAsked {
+		if i >= maxAsked || p.stopped() {
 			break
 		}
 		for _, v := range p.values.ThroughNumber(c.Addr) {
@@ -167,12 +175,19 @@ func (p *program) packed(addr uint64) bool {
 	if len(p.bin.Sections) == 0 {
 		return p.bin.Measured.Whole >= most
 	}
-	for i := range p.bin.Sections {
-		if s := &p.bin.Sections[i]; s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.FileSize {
-			return p.bin.Entropy(i) >= most
+	in := func(i int) bool {
+		s := &p.bin.Sections[i]
+		return s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.FileSize
+	}
+	if p.section >= len(p.bin.Sections) || !in(p.section) { // system calls come by address
+		if p.section = slices.IndexFunc(p.bin.Sections, func(s image.Section) bool {
+			return s.Addr != 0 && addr >= s.Addr && addr-s.Addr < s.FileSize
+		}); p.section < 0 {
+			p.section = 0
+			return false
 		}
 	}
-	return false
+	return p.bin.Entropy(p.section) >= most
 }
 
 // linked returns the functions of libraries, as far as asked for, that are
@@ -248,6 +263,10 @@ func (p *program) standard(uses []uint64) bool {
 // maxUses bounds the uses that are looked at one by one.
 const maxUses = 64
 
+// maxSites bounds the places that are looked at one by one: what is called from
+// more is called, and that is enough to know.
+const maxSites = 4096
+
 // maxCallers is how many callers evidence names.
 const maxCallers = 4
 
@@ -259,18 +278,16 @@ func (p *program) locate(e finding.Evidence, at uint64) finding.Evidence {
 		return e
 	}
 	e.Function = p.functionName(fn)
-	var callers []string
-	for _, r := range p.Callers(fn) {
-		if by := p.Func(r.Addr); by >= 0 && by != fn {
-			if name := p.functionName(by); !slices.Contains(callers, name) {
-				callers = append(callers, name)
-			}
-		}
-		if len(callers) == maxCallers {
+	var callers []int
+	for i, r := range p.Callers(fn) {
+		if len(callers) == maxCallers || i == maxSites {
 			break
 		}
+		if by := p.Func(r.Addr); by >= 0 && by != fn && !slices.Contains(callers, by) {
+			callers = append(callers, by)
+			e.Callers = append(e.Callers, p.functionName(by))
+		}
 	}
-	e.Callers = callers
 	if root, ok := p.Reached(fn); ok {
 		e.Reachable = rootName(root)
 	} else if p.complete() {
@@ -289,21 +306,45 @@ func (p *program) complete() bool {
 			if p.marks[fn].Library != "" {
 				continue
 			}
-			own++
 			if _, ok := p.Reached(fn); ok {
 				reached++
+			} else if own-reached < 4*fewUnled && p.isStub(fn) {
+				continue
 			}
+			own++
 		}
 		p.share = float64(reached) / float64(own)
-		if own <= small {
+		sized := p.bin.Functions.Coverage >= 0.8
+		switch {
+		case !sized && own > several:
+			p.share = -1 // much of the code may be that of functions not found
+		case own-reached <= min(fewUnled, own/8):
+			p.share = 1
+		case sized && own <= small:
 			p.share = min(1, 2*p.share) // one function makes a great difference
 		}
 	}
-	return p.Read && p.bin.Functions.Coverage >= 0.8 && p.share >= 0.95
+	return p.Read && p.share >= 0.95
 }
 
-// small is how many functions make no statistics.
-const small = 30
+const (
+	small    = 30  // functions that make no statistics
+	several  = 300 // functions, up to which those without a known size are told apart well
+	fewUnled = 5   // functions that nothing leads to, up to which they are no sign of ways not found
+)
+
+// isStub reports whether a function does no more than to call imports for
+// others. Calls of it count as those of the import.
+func (p *program) isStub(fn int) bool {
+	f := &p.Functions[fn]
+	for i := range p.bin.Imports {
+		if at := p.bin.Imports[i].Stub; at != 0 && at-f.Addr < max(f.Size, 1) {
+			return true
+		}
+	}
+	steps, _ := p.values.Steps(fn)
+	return len(steps) > 0 && steps[0].Flow == value.Tail && steps[0].Callee.Kind == value.Import && steps[0].Addr-f.Addr < stubSize
+}
 
 func rootName(r code.Root) string {
 	if r.Name == "" {

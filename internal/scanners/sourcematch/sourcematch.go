@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,7 +36,7 @@ var Sources = &scan.Scanner{
 var Scanner = &scan.Scanner{
 	Name:    "sourcematch",
 	Doc:     "say how well binaries go with the source published beside them",
-	Version: 1,
+	Version: 2,
 	Needs:   []scan.Fact{inventory.Sources, inventory.Binaries},
 	Gives:   []scan.Fact{inventory.SourceMatches},
 	Run:     run,
@@ -169,16 +170,37 @@ func (g *group) match(b *inventory.Binary, data []byte) inventory.SourceMatch {
 		out.Level = inventory.MatchHigh
 	case m.Found >= some && share >= medium:
 		out.Level = inventory.MatchMedium
-	case g.code >= sure && len(b.Strings) >= telling:
-		out.Level = inventory.MatchLow
-	}
-	switch out.Level {
-	case inventory.MatchUnknown:
+	case g.code < sure || len(b.Strings) < telling:
 		out.Reason = "The source beside it has too few texts, or the binary does, to say whether they belong together."
-	case inventory.MatchLow:
-		out.Reason = fmt.Sprintf("Of the %d texts of the source beside it, hardly any is found in the binary.", len(g.all))
+	case m.Found > 0 && m.Found < some:
+		out.Reason = fmt.Sprintf("Only %d texts of the source beside it are found in the binary, too few to say whether they belong together.", m.Found)
+	case !addon(b):
+		out.Reason = "Hardly any text of the source beside it is found in the binary, but it is no add-on that a host loads by itself: it may be a library or a program of others, whose source is published elsewhere."
+	case m.Found > 0:
+		out.Level = inventory.MatchLow
+		out.Reason = fmt.Sprintf("Of the %d texts of the files of source that seem to be part of it, only %d are found in the binary.", m.Of, m.Found)
 	default:
+		out.Level = inventory.MatchLow
+		out.Reason = fmt.Sprintf("Of the %d texts of the source beside it, hardly any is found in the binary.", len(g.all))
+	}
+	if out.Level == inventory.MatchHigh || out.Level == inventory.MatchMedium {
 		out.Reason = fmt.Sprintf("Of the %d texts of the files of source that seem to be part of it, %d are found in the binary.", m.Of, m.Found)
 	}
 	return out
 }
+
+// addon reports whether a binary is what Node, Python or Java loads as a
+// package's own code: it exports what they call first, or takes what they offer
+// to their add-ons. Libraries that are bundled with it do neither.
+func addon(b *inventory.Binary) bool {
+	return slices.ContainsFunc(b.Exports, func(name string) bool { return entry.MatchString(name) }) ||
+		slices.ContainsFunc(b.Imports, func(name string) bool { return offered.MatchString(name) })
+}
+
+// The names that add-ons are known by (Node.js "C++ addons" and "Node-API",
+// Python "Extending and Embedding", "Java Native Interface Specification"), on
+// Apple's systems with a line before them.
+var (
+	entry   = regexp.MustCompile(`^_?(PyInit_|PyInitU_|napi_register_module|node_register_module|JNI_OnLoad|Java_)`)
+	offered = regexp.MustCompile(`^_?(napi_[a-z]|node_api_[a-z]|node_module_register|_?Py[A-Z_])`)
+)

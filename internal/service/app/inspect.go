@@ -322,9 +322,18 @@ func cleanEvidence(list []finding.Evidence) {
 func cleanBinary(b *inventory.Binary) {
 	for _, details := range b.Behaviors {
 		for i := range details {
+			clean(&details[i].Text)
 			cleanEvidence(details[i].Evidence)
 		}
 	}
+	lines := strings.Split(b.Preview, "\n")
+	for i := range lines {
+		indent := len(lines[i]) - len(strings.TrimLeft(lines[i], "\t"))
+		text := lines[i][indent:]
+		clean(&text)
+		lines[i] = lines[i][:indent] + text
+	}
+	b.Preview = strings.Join(lines, "\n")
 	for i := range b.Taken {
 		clean(&b.Taken[i].Name)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,11 +32,13 @@ func (a *App) TestRules(ctx context.Context, path string) (tested int, wrong []s
 	set, scanners := rules.All(), all.Scanners
 	if path != "" {
 		var sources []yara.Source
-		if set, sources, err = readRules([]string{path}); err != nil {
+		if set, sources, wrong, err = readRules([]string{path}); err != nil {
 			return 0, nil, err
 		}
-		if tested, wrong, err = testYARA(sources); err != nil || len(set) == 0 {
-			return tested, wrong, err
+		n, refused := testYARA(sources)
+		tested, wrong = len(wrong)+n, append(wrong, refused...)
+		if len(set) == 0 {
+			return tested, wrong, nil
 		}
 		if scanners, err = scannersFor(set); err != nil {
 			return 0, nil, err
@@ -56,31 +57,15 @@ func (a *App) TestRules(ctx context.Context, path string) (tested int, wrong []s
 }
 
 // testYARA says which YARA rules cannot be used.
-func testYARA(sources []yara.Source) (tested int, wrong []string, err error) {
-	scanner, refused, err := yara.New(sources)
-	if err != nil {
-		return 0, nil, fault.New(fault.Invalid, "%v", err)
+func testYARA(sources []yara.Source) (tested int, wrong []string) {
+	if len(sources) == 0 {
+		return 0, nil
 	}
-	for _, r := range refused {
-		wrong = append(wrong, r.Error())
-	}
+	scanner, wrong, _ := newYARA(sources)
 	if scanner != nil {
 		tested = len(scanner.Rules)
 	}
-	return tested + len(refused), wrong, nil
-}
-
-// loadRule reads a rule file.
-func loadRule(path string) ([]*rule.Rule, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fault.New(fault.Unavailable, "the rule file %q cannot be read", path).Because(err)
-	}
-	r, err := rule.Parse(data)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "%s: %v", filepath.Base(path), err)
-	}
-	return []*rule.Rule{r}, nil
+	return tested + len(wrong), wrong
 }
 
 // scannersFor returns scanners that know the rules of a set: for matches as

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -48,7 +47,7 @@ func (t ruleTexts) load() (*RuleSet, error) {
 		}
 		own = append(own, r)
 	}
-	return newRuleSet(own, t.YARA)
+	return newRuleSet(own, t.YARA), nil
 }
 
 // builtin is the rules without a user's.
@@ -73,39 +72,38 @@ func (s *RuleSet) notes() (out []finding.Note) {
 }
 
 // LoadRules reads a user's rules, .rule, .yar and .yara files and folders of
-// them, and returns them with the built-in ones. What is no rule at all is an
-// error, and so is a place without any; a rule that cannot be used is refused
-// alone. A rule with the ID of a built-in one replaces it.
+// them, and returns them with the built-in ones. A place without any is an
+// error, and so are rules of which none can be used; else what cannot be used
+// is refused alone. A rule with the ID of a built-in one replaces it.
 func (a *App) LoadRules(places []string) (*RuleSet, error) {
 	if len(places) == 0 {
 		return builtin(), nil
 	}
-	own, sources, err := readRules(places)
+	own, sources, refused, err := readRules(places)
 	if err != nil {
 		return nil, err
 	}
-	set, err := newRuleSet(own, sources)
-	if err == nil && set.own == 0 {
-		return nil, fault.New(fault.Invalid, "no rule of %s can be used: %s", strings.Join(places, ", "), strings.Join(set.Refused, "; "))
+	set := newRuleSet(own, sources)
+	set.Refused = append(refused, set.Refused...)
+	if set.own == 0 {
+		return nil, fault.New(fault.Invalid, "no rule of %s can be used: %s", strings.Join(places, ", "), strings.Join(set.Refused, "; ")).
+			Try("`loupe rules test` tries a rule, and docs/yara.md says what one needs")
 	}
-	return set, err
+	return set, nil
 }
 
 // newRuleSet adds a user's rules to the built-in ones.
-func newRuleSet(own []*rule.Rule, sources []yara.Source) (*RuleSet, error) {
+func newRuleSet(own []*rule.Rule, sources []yara.Source) *RuleSet {
 	set := builtin()
-	set.texts.YARA = sources
 	for _, r := range own {
 		set.texts.Rules = append(set.texts.Rules, r.Source)
 	}
 	if len(own) > 0 {
 		set.addNative(own)
 	}
-	if err := set.addYARA(sources); err != nil {
-		return nil, err
-	}
+	set.addYARA(sources)
 	slices.SortFunc(set.Rules, func(a, b *rule.Rule) int { return strings.Compare(a.ID, b.ID) })
-	return set, nil
+	return set
 }
 
 // addNative gives the scanner of native binaries the rules that it can use.
@@ -159,94 +157,123 @@ func (s *RuleSet) merge(own []*rule.Rule) []*rule.Rule {
 	return merged
 }
 
-func (s *RuleSet) addYARA(sources []yara.Source) error {
+func (s *RuleSet) addYARA(sources []yara.Source) {
 	if len(sources) == 0 {
-		return nil
+		return
 	}
-	scanner, refused, err := yara.New(sources)
-	if err != nil {
-		return fault.New(fault.Invalid, "%v", err)
-	}
-	for _, r := range refused {
-		s.refuse("%v", r)
-	}
+	scanner, refused, sources := newYARA(sources)
+	s.texts.YARA = sources
+	s.Refused = append(s.Refused, refused...)
 	if scanner != nil {
 		s.scanners = append(slices.Clone(s.scanners), scanner)
 		s.Rules = append(s.Rules, scanner.Rules...)
 		s.own += len(scanner.Rules)
 	}
-	return nil
 }
 
-// readRules reads the rule files at places.
-func readRules(places []string) (own []*rule.Rule, sources []yara.Source, err error) {
+// newYARA returns a scanner for the rules of files, without those files that
+// are no rules; refused says what is not used and why, a line each. The scanner
+// is nil if nothing is used.
+func newYARA(sources []yara.Source) (scanner *scan.Scanner, refused []string, usable []yara.Source) {
+	usable = slices.DeleteFunc(slices.Clone(sources), func(src yara.Source) bool {
+		_, _, err := yara.New([]yara.Source{src})
+		if err != nil {
+			refused = append(refused, refusal(err))
+		}
+		return err != nil
+	})
+	scanner, rules, err := yara.New(usable)
+	if err != nil { // each can be read, but not all together
+		return nil, append(refused, err.Error()), nil
+	}
+	for _, r := range rules {
+		refused = append(refused, r.Error())
+	}
+	return scanner, refused, usable
+}
+
+// readRules reads the rule files at places. refused says of files that are no
+// rules why, a line each.
+func readRules(places []string) (own []*rule.Rule, sources []yara.Source, refused []string, err error) {
 	for _, p := range places {
 		if p == "" {
 			continue
 		}
 		info, err := os.Stat(p)
 		if err != nil {
-			return nil, nil, fault.New(fault.NotFound, "there is no rule file or folder %q", p).Because(err)
+			return nil, nil, nil, fault.New(fault.NotFound, "there is no rule file or folder %q", p).Because(err)
 		}
 		read := readRuleFile
 		if info.IsDir() {
 			read = readRuleFolder
 		}
-		r, s, err := read(p)
+		r, s, not, err := read(p)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		if len(r)+len(s) == 0 {
-			return nil, nil, fault.New(fault.NotFound, "there are no .rule, .yar or .yara files in %q", p)
+		if len(r)+len(s)+len(not) == 0 {
+			return nil, nil, nil, fault.New(fault.NotFound, "there are no .rule, .yar or .yara files in %q", p)
 		}
-		own, sources = append(own, r...), append(sources, s...)
+		own, sources, refused = append(own, r...), append(sources, s...), append(refused, not...)
 	}
 	slices.SortStableFunc(own, func(a, b *rule.Rule) int { return strings.Compare(a.ID, b.ID) })
-	for i := 1; i < len(own); i++ {
-		if own[i].ID == own[i-1].ID {
-			return nil, nil, fault.New(fault.Invalid, "there are two rules %s", own[i].ID)
+	own = slices.CompactFunc(own, func(a, b *rule.Rule) bool {
+		if a.ID == b.ID {
+			refused = append(refused, fmt.Sprintf("a second rule %s is refused: the first of them is used", a.ID))
 		}
-	}
-	return own, sources, nil
+		return a.ID == b.ID
+	})
+	return own, sources, refused, nil
 }
 
 // isYARA tells files of YARA rules by their extension.
 func isYARA(name string) bool { return slices.Contains([]string{".yar", ".yara"}, path.Ext(name)) }
 
-func readRuleFile(name string) ([]*rule.Rule, []yara.Source, error) {
-	if !isYARA(name) {
-		own, err := loadRule(name)
-		return own, nil, err
-	}
+func readRuleFile(name string) ([]*rule.Rule, []yara.Source, []string, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, nil, unreadable(name, err)
+		return nil, nil, nil, unreadable(name, err)
 	}
-	return nil, []yara.Source{{Name: name, Stem: stem(filepath.Base(name)), Text: text}}, nil
+	if isYARA(name) {
+		return nil, []yara.Source{{Name: name, Stem: stem(filepath.Base(name)), Text: text}}, nil, nil
+	}
+	r, err := rule.Parse(text)
+	if err != nil {
+		return nil, nil, []string{refusal(fmt.Errorf("%s: %w", filepath.Base(name), err))}, nil
+	}
+	return []*rule.Rule{r}, nil, nil, nil
 }
 
-func readRuleFolder(dir string) ([]*rule.Rule, []yara.Source, error) {
+func readRuleFolder(dir string) (own []*rule.Rule, sources []yara.Source, refused []string, err error) {
 	fsys := os.DirFS(dir)
-	own, err := rule.Load(fsys)
+	own, wrong, err := rule.LoadUsable(fsys)
 	if err != nil {
-		if _, access := errors.AsType[*fs.PathError](err); access {
-			return nil, nil, unreadable(dir, err)
-		}
-		return nil, nil, fault.New(fault.Invalid, "%s: %v", dir, err)
+		return nil, nil, nil, unreadable(dir, err)
 	}
-	var sources []yara.Source
+	for _, err := range wrong {
+		refused = append(refused, refusal(err))
+	}
 	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !isYARA(name) {
 			return err
 		}
 		text, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			refused = append(refused, refusal(fmt.Errorf("%s: %w", name, err)))
+			return nil
+		}
 		sources = append(sources, yara.Source{Name: filepath.Join(dir, filepath.FromSlash(name)), Stem: stem(name), Text: text})
-		return err
+		return nil
 	})
 	if err != nil {
-		return nil, nil, unreadable(dir, err)
+		return nil, nil, nil, unreadable(dir, err)
 	}
-	return own, sources, nil
+	return own, sources, refused, nil
+}
+
+// refusal is the line about a file that is no rule.
+func refusal(err error) string {
+	return "a file is refused: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 func stem(name string) string { return strings.TrimSuffix(name, path.Ext(name)) }

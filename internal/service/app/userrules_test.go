@@ -111,11 +111,77 @@ func TestLoadRulesRefuses(t *testing.T) {
 		t.Errorf("a folder that is not there: %v", err)
 	}
 	twice := folder(t, map[string]string{"native/a.rule": nativeRule("native/a", "string: [abcd]")})
-	if _, err := a.LoadRules([]string{twice, filepath.Join(twice, "native", "a.rule")}); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a rule that is there twice: %v", err)
+	set, err := a.LoadRules([]string{twice, filepath.Join(twice, "native", "a.rule")})
+	if err != nil || len(set.Refused) != 1 || !strings.Contains(set.Refused[0], "a second rule native/a is refused") {
+		t.Errorf("a rule that is there twice: %+v, %v", set, err)
 	}
 	if set, err := a.LoadRules(nil); err != nil || len(set.Rules) != len(a.Rules()) {
 		t.Errorf("without a place: %v", err)
+	}
+}
+
+// TestBrokenFilesAlone refuses files that are no rules one by one, whatever is
+// wrong with them, and uses the others.
+func TestBrokenFilesAlone(t *testing.T) {
+	a := app.New(app.Options{})
+	good := nativeRule("native/names-server", "string: [connect]")
+	dir := folder(t, map[string]string{
+		"native/names-server.rule": good,
+		"native/misnamed.rule":     nativeRule("native/other-name", "string: [connect]"),
+		"native/grave.rule":        strings.Replace(nativeRule("native/grave", "string: [connect]"), "severity: high", "severity: grave", 1),
+		"native/yaml.rule":         strings.Replace(nativeRule("native/yaml", "string: [connect]"), "title: ", "title: [", 1),
+		"native/prose.rule":        "no rule",
+		"more/names-server.rule":   good,
+		"words.yar":                `rule gyp { condition: filesize > 10 }`,
+		"broken.yar":               "rule a {\n  oops\n}",
+	})
+	set, err := a.LoadRules([]string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"native/misnamed.rule", "native/grave.rule", "native/yaml.rule", "native/prose.rule", "native/names-server.rule", "broken.yar:2"} {
+		if !slices.ContainsFunc(set.Refused, func(line string) bool {
+			return strings.HasPrefix(line, "a file is refused: ") && strings.Contains(line, file+": ") && !strings.Contains(line, "\n")
+		}) {
+			t.Errorf("nothing says that %s is refused: %q", file, set.Refused)
+		}
+	}
+	if len(set.Refused) != 6 || len(set.Rules) != len(a.Rules())+2 {
+		t.Errorf("%d lines, %d more rules; want 6 and 2: %q", len(set.Refused), len(set.Rules)-len(a.Rules()), set.Refused)
+	}
+	n, wrong, err := a.TestRules(t.Context(), dir)
+	if err != nil || n != 8 || len(wrong) < 6 {
+		t.Errorf("%d rules are tested, %v: %q", n, err, wrong)
+	}
+	delete := filepath.Join(dir, "native", "names-server.rule")
+	if err := os.Remove(delete); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.LoadRules([]string{filepath.Join(dir, "native")}); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "grave.rule") {
+		t.Errorf("where nothing can be used: %v", err)
+	}
+}
+
+// TestDocumentedRule tries the rule that docs/yara.md shows.
+func TestDocumentedRule(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/yara.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if rest, ok := strings.CutPrefix(line, "    "); ok && (rest == "---\n" || text.Len() > 0) {
+			text.WriteString(rest)
+		} else if strings.TrimSpace(line) != "" && text.Len() > 0 {
+			break
+		} else if text.Len() > 0 {
+			text.WriteString("\n")
+		}
+	}
+	dir := folder(t, map[string]string{"names-server.rule": text.String()})
+	n, wrong, err := app.New(app.Options{}).TestRules(t.Context(), dir)
+	if err != nil || n != 1 || len(wrong) > 0 {
+		t.Errorf("%d rules, %q, %v", n, wrong, err)
 	}
 }
 

@@ -56,6 +56,9 @@ func (r *reader) findPointers() {
 			if v-lo >= size {
 				continue
 			}
+			if m.Arch == image.ARM && r.targets.function(v&^1) {
+				v &^= 1 // of Thumb code
+			}
 			if _, begins := r.c.start(v); !begins && !r.targets.function(v) && !(r.targets.data(v) && (word == 8 || r.named(named, v-lo) || r.startsText(v))) {
 				continue
 			}

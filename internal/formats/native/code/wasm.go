@@ -22,6 +22,7 @@ func scanWasm(r *reader, addr uint64, code []byte) {
 	lo := sort.Search(len(list), func(i int) bool { return list[i].Addr >= addr })
 	hi := sort.Search(len(list), func(i int) bool { return list[i].Addr >= addr+uint64(len(code)) })
 	s.bodies = list[lo:hi]
+	s.table = s.firstElement(i)
 	if len(s.module.Passive) > 0 {
 		s.filling = true
 		s.run()
@@ -39,7 +40,10 @@ type sweepWasm struct {
 	code    []byte
 	bodies  []image.Function
 	memory  []image.Segment
-	filling bool // only what puts data into memory is looked for
+	table   uint64 // where the first function of its tables is named, 0 if they have none
+	filling bool   // only what puts data into memory is looked for
+
+	chosen bool // this function has called through a table
 
 	i   int // offset in code
 	end int // of the function
@@ -63,11 +67,35 @@ func (s *sweepWasm) run() {
 		f := &s.bodies[i]
 		s.i = int(f.Addr - s.addr)
 		s.end = s.i + int(min(f.Size, uint64(len(s.code)-s.i)))
-		s.bad, s.count, s.global = false, 0, -1
+		s.bad, s.count, s.global, s.chosen = false, 0, -1, false
 		s.locals()
 		for s.i < s.end && !s.bad {
 			s.instruction()
 		}
+	}
+}
+
+// firstElement returns where the element section of module i has its first
+// function: in front of the code, and behind that of the module before.
+func (s *sweepWasm) firstElement(i int) uint64 {
+	from := uint64(0)
+	if i > 0 {
+		before := &s.c.Image.Modules[i-1].Code
+		from = before.Offset + before.Size
+	}
+	p := s.c.Image.Pointers
+	k := sort.Search(len(p), func(k int) bool { return p[k].At >= from })
+	if k == len(p) || p[k].At >= s.addr {
+		return 0
+	}
+	return p[k].At
+}
+
+// throughTable records a call of a function that a table holds: it may be any.
+func (s *sweepWasm) throughTable(at uint64) {
+	if s.table != 0 && !s.chosen && !s.filling {
+		s.add(Ref{at, s.table, -1, Data})
+		s.chosen = true
 	}
 }
 
@@ -258,6 +286,7 @@ func (s *sweepWasm) instruction() {
 	case 0xd2: // ref.func
 		s.function(at, s.unsigned(), Taken)
 	case 0x11, 0x13: // call_indirect, return_call_indirect
+		s.throughTable(at)
 		s.unsigned()
 		s.unsigned()
 	case 0x1c: // select

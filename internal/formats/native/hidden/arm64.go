@@ -548,6 +548,9 @@ func (a *arm64) loadVector(r uint32, at uint64, size int) {
 
 func (a *arm64) storeVector(r uint32, at uint64, size int) {
 	a.mem.store(at, a.vec[r][0], min(size, 8), a.vtr[r], a.site(a.pc))
+	if a.vtr[r] == reached {
+		a.mem.outcomes += size
+	}
 	if size > 8 {
 		a.mem.store(at+8, a.vec[r][1], 8, a.vtr[r], a.site(a.pc))
 	}
@@ -1169,7 +1172,7 @@ func (g *glance) arm64(b []byte, at uint64) {
 				size := 1 << (w>>30 | w>>23&1<<2)
 				g.loaded(g.pages[rn]+uint64(w>>10&0xfff)*uint64(size), size)
 			}
-		case w&0x7fe00000 == 0x4a000000 && w>>16&31 != w>>5&31, w&0x7f800000 == 0x52000000, // EOR
+		case w&0x7f200000 == 0x4a000000 && w>>16&31 != w>>5&31, w&0x7f800000 == 0x52000000, // EOR
 			w&0x7f200000 == 0x4a200000, w&0x7f200000 == 0x2a200000, // EON, ORN
 			w&0xbf000000 == 0x0b000000, // ADD, SUB of 32 bits
 			w&0xbf000000 == 0x11000000 && w>>10&0xfff != 1, w&0x7f000000 == 0x51000000,

@@ -6,13 +6,15 @@ import (
 	"sort"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
 // Limits of the search for functions that are worth to be carried out.
 const (
 	maxCode    = 12 << 20 // bytes of code that are looked at
 	maxLength  = 16 << 10 // of a function
-	maxLoop    = 400      // bytes of a loop that decodes
+	maxLoop    = 1 << 10  // bytes of a loop that decodes
+	fewEnough  = 400      // functions of a binary in which text may be encoded text too
 	maxCallers = 12       // of a function that decodes
 	maxRefs    = 64       // of a function to data, that are looked at
 	maxCallees = 24       // of a function
@@ -136,9 +138,10 @@ func (r *runner) callers(fn int, wanted func(addr uint64) bool) []int {
 
 // namesEncoded reports whether a function refers to data that may be encoded.
 func (r *runner) namesEncoded(fn int) bool {
+	strict := len(r.c.Functions) > fewEnough
 	refs := r.c.From(fn)
 	for _, ref := range refs[:min(len(refs), maxRefs)] {
-		if ref.Kind == code.Data && ref.Import < 0 && (r.mayBeEncoded(ref.Target) || r.mayBeEncoded(ref.Target-8)) {
+		if ref.Kind == code.Data && ref.Import < 0 && (mayBeEncoded(r.mem.m, ref.Target, strict) || mayBeEncoded(r.mem.m, ref.Target-8, strict)) {
 			return true
 		}
 	}
@@ -146,18 +149,18 @@ func (r *runner) namesEncoded(fn int) bool {
 }
 
 // mayBeEncoded reports whether the bytes at an address, or where a pointer there
-// leads, are of many values and neither text nor small numbers.
-func (r *runner) mayBeEncoded(addr uint64) bool {
-	p := r.mem.m.Pointers
+// leads, are of many values and no small numbers; if strict, nor plain text.
+func mayBeEncoded(m *image.Image, addr uint64, strict bool) bool {
+	p := m.Pointers
 	if i := sort.Search(len(p), func(i int) bool { return p[i].At >= addr }); i < len(p) && p[i].At == addr {
 		addr = p[i].To
 	}
-	b := r.mem.m.At(addr)
+	b := m.At(addr)
 	if len(b) < MinWord {
 		return false
 	}
 	b = b[:min(len(b), 12)]
-	if plainText(b) {
+	if strict && plainText(b) {
 		return false
 	}
 	b = b[:min(len(b), 8)]

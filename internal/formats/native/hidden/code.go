@@ -22,43 +22,35 @@ type Text struct {
 
 // Limits of what is carried out for one binary.
 const (
-	maxRuns     = 1500   // functions
+	maxRuns     = 150    // functions
 	maxSteps    = 20_000 // instructions of one run
-	mostSteps   = 60_000 // of all runs
-	maxDepth    = 6      // of calls
-	maxIdle     = 800    // instructions in which fewer than minOutcomes bytes are computed, after which a run ends
+	mostSteps   = 12_000 // of all runs
+	moreSteps   = 5000   // for each text that was decoded
+	allSteps    = 250_000
+	maxDepth    = 6   // of calls
+	maxIdle     = 600 // instructions in which fewer than minOutcomes bytes are computed, after which a run ends
 	minOutcomes = 3
 	maxCached   = 1 << 12 // decoded instructions; a power of two
 	maxTexts    = 500
-	shortRun    = 1500 // instructions of the first run, so that a few functions do not use up what all have
-
-	lookedTwice = 600 // functions of a binary in which imports that fail are tried as well
+	shortRun    = 1200 // instructions of the first run, so that a few functions do not use up what all have
+	lookedTwice = 600  // functions of a binary in which imports that fail are tried as well
 )
 
 // Code returns the words that code decodes or puts together, by address. It
-// carries out the functions for which wanted holds of their address, as far as
-// they look like decoding something, or call one that does; in small binaries
-// all. Only x86-64, x86 and AArch64 are read.
+// carries out functions for which wanted holds of their address: those that
+// hold one of the places in uses, where texts may go to, and those that call
+// them; without uses all. They have to look like decoding something, or call one
+// that does, and to get at what they decode. Only x86-64, x86 and AArch64 are
+// read.
 func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool, uses []uint64) []Text {
 	m := newRunner(f, c)
 	if m == nil {
 		return nil
 	}
 	list := m.candidates(wanted, uses)
-	Stats[0] += len(list)
-	defer func() { Stats[1] += m.spent }()
 	long, asked := m.round(list, true, shortRun, mostSteps*2/3)
-	s1 := m.spent
-	Stats[2] += s1
 	m.round(long, true, maxSteps, mostSteps)
-	Stats[3] += m.spent - s1
-	Stats[6] += len(long)
-	Stats[7] += len(asked)
-	s1 = m.spent
 	m.turned(list)
-	Stats[4] += m.spent - s1
-	s1 = m.spent
-	defer func() { Stats[5] += m.spent - s1 }()
 	if len(c.Functions) <= lookedTwice {
 		m.round(asked, false, maxSteps, mostSteps)
 	}
@@ -73,11 +65,10 @@ func (f *Finder) Code(c *code.Code, wanted func(addr uint64) bool, uses []uint64
 func (r *runner) turned(list []int) {
 	for _, fn := range list {
 		for _, b := range r.unseen[fn] {
-			if r.spent > mostSteps || len(r.texts) >= maxTexts {
+			if r.spent > min(mostSteps+r.decoded*moreSteps, allSteps) || len(r.texts) >= maxTexts {
 				return
 			}
 			r.turn = b.site
-			Stats[8]++
 			r.run(fn, true, shortRun)
 		}
 	}
@@ -88,7 +79,7 @@ func (r *runner) turned(list []int) {
 type branch struct{ site, other uint64 }
 
 // mostBranches is how many branches of a function are tried the other way.
-const mostBranches = 3
+const mostBranches = 2
 
 // branched remembers a branch of the function that is run, or turns it once if
 // that is what the run is for.
@@ -114,7 +105,7 @@ func (r *runner) branched(e event) {
 // functions from elsewhere answer.
 func (r *runner) round(list []int, answer bool, most, total int) (long, asked []int) {
 	for _, fn := range list {
-		if r.spent > total || len(r.texts) >= maxTexts {
+		if r.spent > min(total+r.decoded*moreSteps, allSteps) || len(r.texts) >= maxTexts {
 			break
 		}
 		broken := r.run(fn, answer, most)
@@ -187,16 +178,17 @@ const (
 // A runner carries out functions of one binary.
 type runner struct {
 	*machine
-	f      *Finder
-	c      *code.Code
-	cpu    cpu
-	stubs  map[uint64]int32 // imports by their stubs
-	calls  []call           // that are under way
-	asked  bool             // in this run, an import gave an answer
-	answer bool
-	spent  int
-	lower  []byte // the image's bytes in small letters, once asked for
-	texts  map[textKey]Text
+	f       *Finder
+	c       *code.Code
+	cpu     cpu
+	stubs   map[uint64]int32 // imports by their stubs
+	calls   []call           // that are under way
+	asked   bool             // in this run, an import gave an answer
+	answer  bool
+	spent   int
+	decoded int    // texts
+	lower   []byte // the image's bytes in small letters, once asked for
+	texts   map[textKey]Text
 
 	glance glance
 	shown  []evidence // by function
@@ -274,8 +266,6 @@ func (r *runner) run(fn int, answer bool, most int) bool {
 	}
 	r.look()
 	r.spent += n + r.mem.work/8
-	Stats[9] += n
-	Stats[10]++
 	if _, ok := r.unseen[fn]; !ok && answer {
 		r.unseen[fn] = slices.DeleteFunc(slices.Clone(r.branches), func(b branch) bool { return r.seen[b.other] })
 	}
@@ -521,6 +511,9 @@ func (r *runner) found(word int, at uint64, step int) {
 	key := textKey{word, t.Addr}
 	if old, ok := r.texts[key]; !ok || t.Encoded && !old.Encoded {
 		r.texts[key] = t
+		if t.Encoded {
+			r.decoded++
+		}
 	}
 }
 
@@ -609,5 +602,3 @@ func (r *runner) settled() []Text {
 	slices.SortFunc(out, func(a, b Text) int { return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Word, b.Word)) })
 	return out
 }
-
-var Stats [16]int

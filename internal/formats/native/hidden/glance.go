@@ -36,7 +36,7 @@ type glance struct {
 type evidence uint8
 
 const (
-	decodes   evidence = 1 << iota // it has a loop that reads, combines and writes bytes
+	decodes   evidence = 1 << iota // it reads, combines and writes bytes, in a loop or many in a row
 	resemble                       // it has constants that may be part of a word, under a key of one byte or none
 	constants                      // it has constants that may be an encoded text
 	encoded                        // it names data that may be one
@@ -46,7 +46,7 @@ const (
 // look goes through a function.
 func (g *glance) look(b []byte, at uint64) evidence {
 	g.reads, g.writes, g.combines, g.known, g.filled, g.bytes, g.found = -1, -1, -1, 0, 0, 0, 0
-	g.outcomes, g.paged = 0, 0
+	g.outcomes, g.paged, g.last = 0, 0, 0
 	switch g.m.Arch {
 	case image.AArch64:
 		g.arm64(b, at)

@@ -147,7 +147,10 @@ func (g *glance) instruction(b []byte, i int, at uint64, mode int) int {
 	if two {
 		g.two(b, start, i, constant, at, op, modrm, memory, rip)
 	} else {
-		g.one(b, start, i, constant, op, modrm, memory, wide, short)
+		if rip >= 0 && op|1 == 0x8b && g.found&encoded == 0 && mayBeEncoded(g.m, at+uint64(i)+uint64(int64(int32(binary.LittleEndian.Uint32(b[rip:])))), true) {
+			g.found |= encoded
+		}
+		g.one(b, start, i, constant, op, modrm, memory, wide)
 	}
 	return i - start
 }
@@ -221,7 +224,7 @@ func (g *glance) vex(b []byte, start int, op byte, mode int) int {
 }
 
 // one looks at an instruction with an opcode of one byte.
-func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory, wide, short bool) {
+func (g *glance) one(b []byte, start, end, constant int, op, modrm byte, memory, wide bool) {
 	reg := modrm >> 3 & 7
 	same := !memory && modrm>>6 == 3 && reg == modrm&7
 	switch op {

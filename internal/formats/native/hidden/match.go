@@ -152,16 +152,16 @@ type stretch struct{ from, to int }
 // block is how much of data is judged at once, in bytes.
 const block = 64
 
-// odd returns the stretches of data that are neither empty nor plain text, with
+// odd returns the stretches of data that are neither nearly empty nor plain text, with
 // some of what is around them.
 func odd(data []byte) []stretch {
 	var out []stretch
 	for at := 0; at < len(data); at += block {
 		b := data[at:min(at+block, len(data))]
-		if plainBlock(b) {
+		if plainBlock(b) || sparse(b) {
 			continue
 		}
-		from, to := max(0, at-block), min(at+2*block, len(data))
+		from, to := max(0, at-block/2), min(at+block+block/2, len(data))
 		if n := len(out); n > 0 && out[n-1].to >= from {
 			out[n-1].to = to
 		} else {
@@ -170,6 +170,9 @@ func odd(data []byte) []stretch {
 	}
 	return out
 }
+
+// sparse reports whether nearly all bytes are zero.
+func sparse(b []byte) bool { return len(b) == block && bytes.Count(b, []byte{0}) > 44 }
 
 // plainBlock reports whether all bytes are printable or zero.
 func plainBlock(b []byte) bool {

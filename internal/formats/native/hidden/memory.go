@@ -82,7 +82,7 @@ type memory struct {
 	failed bool // more was touched than may be
 	work   int  // what was done beside instructions, in as many of them
 
-	outcomes int // bytes that were computed and written by themselves
+	outcomes int // bytes that were written by themselves
 }
 
 func newMemory(m *image.Image) *memory {
@@ -245,7 +245,7 @@ func (mem *memory) load(addr uint64, size int) (uint64, trail) {
 // store writes size bytes, at most 8.
 func (mem *memory) store(addr uint64, v uint64, size int, t trail, by int32) {
 	t = max(t, copied)
-	if size == 1 && t == reached {
+	if size == 1 {
 		mem.outcomes++
 	}
 	for i := range size {

@@ -140,6 +140,33 @@ func TestScanPlain(t *testing.T) {
 	}
 }
 
+// TestGlance looks for the few ways that are tried on much data.
+func TestGlance(t *testing.T) {
+	f := hidden.New([]string{"/etc/shadow"})
+	for _, test := range []struct {
+		how  string
+		data []byte
+	}{
+		{"xor 0x5a", xored([]byte("/etc/shadow\x00"), "\x5a")},
+		{"rotated left by 3", each(func(_ int, c byte) byte { return c<<3 | c>>5 })("/etc/shadow")},
+		{"base64", []byte(base64.StdEncoding.EncodeToString([]byte("/etc/shadow | nc")))},
+		{"", xored([]byte("/etc/shadow"), "\x91\x3e")},
+	} {
+		for _, size := range []int{0, 65500, 200_000} {
+			got := f.Glance(slices.Concat(noise(size, 3), []byte{0, 0}, test.data, []byte{0, 0}))
+			if test.how == "" {
+				if len(got) > 0 {
+					t.Errorf("%+v; a key of two bytes is for Scan", got)
+				}
+				continue
+			}
+			if len(got) != 1 || got[0].How != test.how || got[0].Offset < size || got[0].Offset > size+2+len(test.data) {
+				t.Errorf("behind %d bytes: %+v; want %s", size, got, test.how)
+			}
+		}
+	}
+}
+
 // TestAlone tells words from parts of words.
 func TestAlone(t *testing.T) {
 	f := hidden.New([]string{"connect"})

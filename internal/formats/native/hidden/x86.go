@@ -652,6 +652,9 @@ func (x *x86) keep(in *x86asm.Inst, a x86asm.Arg, v [2]uint64, size int, t trail
 	case x86asm.Mem:
 		at := x.address(in, a)
 		x.mem.store(at, v[0], min(size, 8), t, x.site(x.pc))
+		if t == reached {
+			x.mem.outcomes += size
+		}
 		if size > 8 {
 			x.mem.store(at+8, v[1], 8, t, x.site(x.pc))
 		}

@@ -56,10 +56,39 @@ func (w *writer) callee(v value.Value) string {
 	return "(*" + w.text(v) + ")"
 }
 
-// bare takes the parameters off a demangled name.
+// bare takes the parameters off a demangled name: what stands in parentheses at
+// its end. Those inside, as of a receiver in Go, are part of the name.
 func bare(name string) string {
-	if i := strings.IndexByte(name, '('); i > 0 && !strings.HasPrefix(name[i:], "(anonymous") && !strings.HasPrefix(name[i:], "()") {
-		return name[:i]
+	end := name
+	if i := strings.Index(end, " [clone "); i > 0 {
+		end = end[:i]
+	}
+	for cut := true; cut; {
+		cut = false
+		for _, tail := range []string{" const", " volatile", " &&", " &", " noexcept"} {
+			if short, ok := strings.CutSuffix(end, tail); ok {
+				end, cut = short, true
+			}
+		}
+	}
+	if !strings.HasSuffix(end, ")") {
+		return name
+	}
+	depth := 0
+	for i := len(end) - 1; i > 0; i-- {
+		switch end[i] {
+		case ')':
+			depth++
+		case '(':
+			if depth--; depth == 0 {
+				switch before := end[:i]; {
+				case strings.HasSuffix(before, "operator"), strings.HasSuffix(before, "::"), strings.HasSuffix(before, "."), strings.HasSuffix(before, " "):
+					return name
+				default:
+					return before
+				}
+			}
+		}
 	}
 	return name
 }
@@ -160,17 +189,22 @@ var arity = func() map[string]int {
 	return out
 }()
 
-// arguments returns those of a call, as far as they are likely to be its own.
-func (w *writer) arguments(s *value.Step) string {
-	args := s.Args
-	if n, ok := w.arityOf(s); ok {
-		for len(args) < n {
-			args = append(args[:len(args):len(args)], value.Value{})
-		}
-		args = args[:n]
-	} else {
-		args = w.trim(args, s.Flow)
+// own returns the arguments of a call, as far as they are likely to be its own.
+func (w *writer) own(s *value.Step) []value.Value {
+	n, ok := w.arityOf(s)
+	if !ok {
+		return w.trim(s.Args, s.Flow)
 	}
+	args := s.Args
+	for len(args) < n {
+		args = append(args[:len(args):len(args)], value.Value{})
+	}
+	return args[:n]
+}
+
+// arguments writes the arguments of a call.
+func (w *writer) arguments(s *value.Step) string {
+	args := w.own(s)
 	text := make([]string, len(args))
 	for i, a := range args {
 		text[i] = w.text(a)

@@ -9,6 +9,7 @@ package skeleton
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
@@ -25,6 +26,7 @@ const (
 	defaultLines = 40
 	leastLines   = 8
 	maxDepth     = 16  // of branches inside branches; deeper ones are written flat
+	maxShaped    = 600 // blocks; functions with more calls between branches are written flat
 	maxName      = 160 // bytes
 	maxQuoted    = 60  // characters of a text
 	shownArgs    = 6   // where nothing says how many there are
@@ -36,74 +38,102 @@ func Write(c *code.Code, r *value.Reader, fn int, opt Options) string {
 	if fn < 0 || fn >= len(c.Functions) {
 		return ""
 	}
-	w := &writer{c: c, opt: opt, results: map[uint64]string{}, calls: map[uint64]*value.Step{}, labels: map[int]bool{}}
+	w := &writer{c: c, opt: opt, results: map[uint64]string{}, calls: map[uint64]*value.Step{}}
 	f := &c.Functions[fn]
 	name := w.function(f.Addr)
-	steps, whole := r.Steps(fn)
-	if steps == nil && !whole {
-		w.references(fn)
-	} else {
-		w.steps = steps
-		w.prepare()
-		w.all() // the first time to see what labels are needed
-		w.lines, w.depth = nil, 0
-		w.all()
-	}
 	title := fmt.Sprintf("// call skeleton of sub_%x (%s %s), not source code: what it calls, and with what", f.Addr, c.Image.Arch, c.Image.Format)
 	signature := name + "() {"
-	if strings.Contains(name, "(") {
+	if bare(name) != name {
 		signature = name + " {"
 	}
-	most := max(cmp.Or(opt.Lines, defaultLines), leastLines)
-	out := append([]string{title, signature}, w.cut(most-3)...)
-	if !whole && w.steps != nil && len(out) < most-1 {
-		out = append(out, "\t// it goes on, or holds what could not be read")
-	}
-	return strings.Join(append(out, "}"), "\n") + "\n"
-}
-
-// A line of a skeleton.
-type line struct {
-	text  string
-	depth int // of the indentation
-	open  int // blocks that are open behind it
-	calls int // calls in it
-}
-
-// cut returns the lines, at most that many, with every block closed.
-func (w *writer) cut(most int) []string {
-	n := len(w.lines)
-	if n > most {
-		n = most - 1
-		for n > 0 && n+w.lines[n-1].open+1 > most {
-			n--
+	most := max(cmp.Or(opt.Lines, defaultLines), leastLines) - 3 // these two, and the last
+	var whole bool
+	if w.steps, whole = r.Steps(fn); !whole && w.steps == nil {
+		w.references(fn, most)
+	} else {
+		if !whole {
+			most--
+		}
+		for i := range w.steps {
+			if s := &w.steps[i]; s.Flow == value.Call || s.Flow == value.Tail || s.Flow == value.Syscall {
+				w.calls[s.Addr] = s
+			}
+		}
+		if len(w.steps) > 0 {
+			w.body(most)
+		}
+		if len(w.lines) == 0 {
+			w.put(w.silent(fn))
+		}
+		w.depth = 0
+		if !whole {
+			w.put("// it goes on, or holds what could not be read")
 		}
 	}
-	var out []string
-	for _, l := range w.lines[:n] {
-		out = append(out, strings.Repeat("\t", l.depth+1)+l.text)
+	return strings.Join(append(append([]string{title, signature}, w.lines...), "}"), "\n") + "\n"
+}
+
+// silent says of a function that calls nothing what else can be told.
+func (w *writer) silent(fn int) string {
+	f := &w.c.Functions[fn]
+	size := f.Size
+	if n := len(w.steps); size == 0 && n > 0 {
+		size = w.steps[n-1].Next - f.Addr
 	}
-	if n == len(w.lines) {
-		return out
+	parts := []string{"calls nothing"}
+	if size > 0 {
+		parts = append(parts, fmt.Sprintf("%d bytes of code", size))
 	}
-	calls := 0
-	for _, l := range w.lines[n:] {
-		calls += l.calls
+	data := shortList{}
+	for _, ref := range w.c.From(fn) {
+		if ref.Kind == code.Data {
+			data.add(fmt.Sprintf("data_%x", ref.Target))
+		}
 	}
-	open := 0
-	if n > 0 {
-		open = w.lines[n-1].open
+	compared, returned := shortList{}, shortList{}
+	for i := range w.steps {
+		switch s := &w.steps[i]; s.Flow {
+		case value.Branch:
+			for _, v := range []value.Value{s.Cond.Left, s.Cond.Right} {
+				if v.Kind == value.Const && v.Const != 0 {
+					compared.add(number(v.Const))
+				}
+			}
+		case value.Return:
+			if w.returned(s) && w.text(s.Args[0]) != "?" {
+				returned.add(w.text(s.Args[0]))
+			}
+		}
 	}
-	out = append(out, fmt.Sprintf("%s// ... %d more lines with %d calls are left out", strings.Repeat("\t", open+1), len(w.lines)-n, calls))
-	for ; open > 0; open-- {
-		out = append(out, strings.Repeat("\t", open)+"}")
+	for _, l := range []struct {
+		what string
+		list shortList
+	}{{"refers to ", data}, {"compares with ", compared}, {"returns ", returned}} {
+		if len(l.list) > 0 {
+			parts = append(parts, l.what+strings.Join(l.list, ", "))
+		}
 	}
-	return out
+	return "// " + strings.Join(parts, "; ")
+}
+
+// A shortList holds the first few different texts.
+type shortList []string
+
+func (l *shortList) add(text string) {
+	const few = 5
+	switch {
+	case slices.Contains(*l, text) || len(*l) > few:
+	case len(*l) == few:
+		*l = append(*l, "...")
+	default:
+		*l = append(*l, text)
+	}
 }
 
 // references writes what a function refers to, for instruction sets whose
 // instructions are not followed.
-func (w *writer) references(fn int) {
+func (w *writer) references(fn, most int) {
+	more := 0
 	for _, ref := range w.c.From(fn) {
 		if ref.Kind != code.Call && ref.Kind != code.Jump {
 			continue
@@ -117,6 +147,15 @@ func (w *writer) references(fn int) {
 		if ref.Kind == code.Jump {
 			name = "return " + name
 		}
-		w.put(name+"(...);", 1)
+		if len(w.lines) == most-1 {
+			more++
+			continue
+		}
+		w.put(name + "(...);")
+	}
+	if more > 0 {
+		w.put(fmt.Sprintf("// ... %d more calls are left out", more))
+	} else if len(w.lines) == 0 {
+		w.put(w.silent(fn))
 	}
 }

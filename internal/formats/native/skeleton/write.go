@@ -1,6 +1,7 @@
 package skeleton
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -18,27 +19,15 @@ type writer struct {
 	steps   []value.Step
 	calls   map[uint64]*value.Step // by address
 	results map[uint64]string      // by address of a call whose result is used: the variable for it
-	loops   map[int]int            // by step at the head of a loop: the last step that goes back there
-	labels  map[int]bool           // steps that a goto names
+	g       *graph                 // nil if the function is too large for one
 
-	lines []line
+	lines []string
 	depth int // blocks that are open
 }
 
 // put adds a line.
-func (w *writer) put(text string, calls int) {
-	w.lines = append(w.lines, line{text, w.depth, w.depth, calls})
-}
-
-// open adds a line that begins a block, close one that ends it.
-func (w *writer) open(text string) {
-	w.lines = append(w.lines, line{text, w.depth, w.depth + 1, 0})
-	w.depth++
-}
-
-func (w *writer) close(text string) {
-	w.depth--
-	w.put(text, 0)
+func (w *writer) put(text string) {
+	w.lines = append(w.lines, strings.Repeat("\t", min(w.depth, maxDepth)+1)+text)
 }
 
 // at returns the index of the first step at or behind an address.
@@ -46,107 +35,372 @@ func (w *writer) at(addr uint64) int {
 	return sort.Search(len(w.steps), func(i int) bool { return w.steps[i].Addr >= addr })
 }
 
-// prepare names the results that are used, and finds the loops.
-func (w *writer) prepare() {
+// body writes what the function does in at most that many lines: whole if there
+// is room, else without the branches in which nothing is called, then without
+// those inside of others, then without any.
+func (w *writer) body(most int) {
+	w.g = w.build()
+	var list []*stmt
+	if w.g != nil {
+		w.g.fold()
+	}
+	if w.g == nil || len(w.g.order) > maxShaped {
+		w.g = nil
+		for i := range w.steps {
+			list = append(list, w.call(i)...)
+		}
+		w.flat(list, most)
+		return
+	}
+	list = quiet(unlabel(simplify(w.g.shape())), false)
+	if calling(list) == 0 {
+		list = nil
+	}
+	rest := w.elsewhere()
+	least := min(len(rest), 1) // a line says that there are some
+	if w.fits(list, most-least) {
+		w.others(rest, most-len(w.lines))
+		return
+	}
+	if list = quiet(list, true); w.fits(list, most-least) {
+		w.others(rest, most-len(w.lines))
+		return
+	}
+	for depth := min(levels(list), maxDepth) - 1; depth > 0; depth-- {
+		if w.fits(unlabel(simplify(flatten(list, depth))), most-least-1) {
+			w.put("// ... branches and loops inside of these are left out")
+			w.others(rest, most-len(w.lines))
+			return
+		}
+	}
+	w.flat(append(flatten(list, 0), rest...), most)
+}
+
+// levels is how deep the statements are inside of each other.
+func levels(list []*stmt) (n int) {
+	for _, s := range list {
+		s.each(func(l []*stmt) {
+			if len(l) > 0 {
+				n = max(n, 1+levels(l))
+			}
+		})
+	}
+	return n
+}
+
+// call returns the statement for a step, if it calls something.
+func (w *writer) call(i int) []*stmt {
+	switch w.steps[i].Flow {
+	case value.Call, value.Syscall, value.Tail:
+		return []*stmt{{kind: calls, step: i}}
+	}
+	return nil
+}
+
+// elsewhere returns the calls that stand where no branch leads.
+func (w *writer) elsewhere() (list []*stmt) {
+	if len(w.g.rest) == 0 {
+		return nil
+	}
+	seen := make([]bool, len(w.g.blocks))
+	for _, b := range w.g.order {
+		seen[b] = true
+	}
+	for queue := slices.Clone(w.g.rest); len(queue) > 0; {
+		b := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		if seen[b] || b == out {
+			continue
+		}
+		seen[b] = true
+		p := &w.g.blocks[b]
+		for _, i := range p.calls {
+			list = append(list, w.call(i)...)
+		}
+		if p.end == ends {
+			list = append(list, w.call(p.last)...)
+		}
+		queue = append(queue, p.to...)
+	}
+	slices.SortFunc(list, func(a, b *stmt) int { return cmp.Compare(a.step, b.step) })
+	return list
+}
+
+// others writes the calls that stand where no branch leads, in comments.
+func (w *writer) others(rest []*stmt, room int) {
+	if len(rest) == 0 || room <= 0 {
+		return
+	}
+	if rest = repeated(rest, w.line); len(rest)+1 > room {
+		n := 0
+		for _, s := range rest {
+			n += max(s.times, 1)
+		}
+		w.put(fmt.Sprintf("// %d calls in code that no branch leads to (exceptions, tables) are left out", n))
+		return
+	}
+	w.put("// in code that no branch leads to (exceptions, tables):")
+	for _, s := range rest {
+		w.put("//   " + w.line(s))
+	}
+}
+
+// fits writes a list, and reports whether it takes no more lines than that.
+func (w *writer) fits(list []*stmt, most int) bool {
+	w.lines, w.depth = nil, 0
+	w.name(list)
+	w.list(list)
+	return len(w.lines) <= most
+}
+
+// flat writes calls one after the other. If there are too many it leaves out
+// those that say least, of equals the last ones.
+func (w *writer) flat(list []*stmt, most int) {
+	var flat []*stmt
+	for _, s := range list {
+		for _, t := range plain(s) {
+			if t.kind == calls {
+				flat = append(flat, t)
+			}
+		}
+	}
+	w.name(flat)
+	all := repeated(flat, w.line)
+	for range 2 { // names of results that are left out are not needed
+		w.name(all)
+		all = w.telling(repeated(flat, w.line), most-1)
+	}
+	w.name(all)
+	w.lines, w.depth = nil, 0
+	shown := 0
+	for _, s := range all {
+		shown += max(s.times, 1)
+		w.put(w.line(s))
+	}
+	if n := len(flat) - shown; n > 0 {
+		w.put(fmt.Sprintf("// ... all branches and loops, and %d more calls, are left out", n))
+	} else {
+		w.put("// ... all branches and loops are left out")
+	}
+}
+
+// repeated puts equal calls that follow each other into one.
+func repeated(list []*stmt, line func(*stmt) string) []*stmt {
+	var result []*stmt
+	last := ""
+	for _, s := range list {
+		t := *s
+		t.times = 0
+		text := line(&t)
+		if n := len(result); n > 0 && text == last {
+			result[n-1].times = max(result[n-1].times, 1) + 1
+			continue
+		}
+		result, last = append(result, &t), text
+	}
+	return result
+}
+
+// telling returns the most telling calls of a list, in its order.
+func (w *writer) telling(list []*stmt, most int) []*stmt {
+	if len(list) <= most {
+		return list
+	}
+	order := slices.Clone(list)
+	slices.SortStableFunc(order, func(a, b *stmt) int { return cmp.Compare(w.tells(b), w.tells(a)) })
+	order = order[:most]
+	slices.SortStableFunc(order, func(a, b *stmt) int { return cmp.Compare(slices.Index(list, a), slices.Index(list, b)) })
+	return order
+}
+
+// tells is how much a call says: a text most, then a name, then a number.
+func (w *writer) tells(s *stmt) (n int) {
+	step := &w.steps[s.step]
+	switch step.Callee.Kind {
+	case value.Import:
+		n += 2
+	case value.Function:
+		if name := w.function(step.Callee.Addr); !strings.HasPrefix(name, "sub_") {
+			n++
+		}
+	}
+	if step.Flow == value.Syscall {
+		n += 3
+	}
+	args := w.own(step)
+	if slices.ContainsFunc(args, func(v value.Value) bool { return v.Kind == value.String }) {
+		n += 3
+	} else if slices.ContainsFunc(args, func(v value.Value) bool {
+		return v.Kind == value.Const && v.Const != 0 || v.Kind == value.Function || v.Kind == value.Import
+	}) {
+		n++
+	}
+	return n
+}
+
+// name names the results that a list uses.
+func (w *writer) name(list []*stmt) {
 	used := map[uint64]bool{}
+	var made []uint64
 	note := func(v value.Value) {
 		if v.Kind == value.Result {
 			used[v.Addr] = true
 		}
 	}
-	w.loops = map[int]int{}
-	for i := range w.steps {
-		s := &w.steps[i]
-		switch s.Flow {
-		case value.Call, value.Tail, value.Syscall:
-			w.calls[s.Addr] = s
-			args := s.Args
-			if n, ok := w.arityOf(s); ok {
-				args = args[:min(n, len(args))]
-			} else {
-				args = w.trim(args, s.Flow)
+	var read func([]*stmt)
+	read = func(list []*stmt) {
+		for _, s := range list {
+			switch s.kind {
+			case calls, leaving, returns:
+				step := &w.steps[s.step]
+				if step.Flow == value.Return {
+					for _, v := range step.Args {
+						note(v)
+					}
+					break
+				}
+				made = append(made, step.Addr)
+				note(step.Callee)
+				for _, v := range w.own(step) {
+					note(v)
+				}
 			}
-			for _, a := range args {
-				note(a)
+			if s.cond != nil {
+				s.cond.each(note)
 			}
-			note(s.Callee)
-		case value.Return:
-			for _, a := range s.Args {
-				note(a)
-			}
-		case value.Branch, value.Jump:
-			note(s.Cond.Left)
-			note(s.Cond.Right)
-			if s.Target != 0 && s.Target <= s.Addr {
-				head := w.at(s.Target)
-				w.loops[head] = max(w.loops[head], i)
-			}
+			s.each(read)
 		}
 	}
-	n := 0
-	for i := range w.steps {
-		if s := &w.steps[i]; used[s.Addr] {
-			n++
-			w.results[s.Addr] = fmt.Sprintf("v%d", n)
+	read(list)
+	clear(w.results)
+	for _, at := range made {
+		if used[at] && w.results[at] == "" {
+			w.results[at] = fmt.Sprintf("v%d", len(w.results)+1)
 		}
 	}
 }
 
-// all writes the function.
-func (w *writer) all() {
-	if len(w.steps) == 0 {
-		return
-	}
-	last := &w.steps[len(w.steps)-1]
-	w.region(place{to: len(w.steps), end: last.Next})
-}
-
-// place is a run of steps inside of a block.
-type place struct {
-	from, to int
-	end      uint64 // address behind it
-	loop     *place // around it, if any
-	head     int    // of that loop: its first step
-	follow   uint64 // address to which control goes behind the block
-}
-
-// region writes a run of steps.
-func (w *writer) region(p place) {
-	for i := p.from; i < p.to; {
-		s := &w.steps[i]
-		if w.labels[i] && !(p.loop != nil && p.head == i) {
-			w.put(fmt.Sprintf("at_%x:", s.Addr), 0)
-		}
-		if k, ok := w.loops[i]; ok && k < p.to && w.depth < maxDepth && !(p.loop != nil && p.head == i) {
-			w.loop(i, k)
-			i = k + 1
-			continue
-		}
-		switch s.Flow {
-		case value.Branch:
-			i = w.branch(p, i)
-			continue
-		case value.Jump:
-			w.jump(p, i)
+// list writes statements.
+func (w *writer) list(list []*stmt) {
+	for i, s := range list {
+		switch s.kind {
+		case branch:
+			w.branch(s)
+		case loop:
+			w.loop(s)
+		case table:
+			w.put("switch (...) {")
+			for k, arm := range s.arms {
+				w.put("case " + w.place(s.ways[k]) + ":")
+				w.depth++
+				w.list(arm)
+				w.depth--
+			}
+			w.put("}")
+		case quits:
+			if w.depth > 0 || i+1 < len(list) {
+				w.put("return;")
+			}
 		default:
-			w.plain(s)
+			w.put(w.line(s))
 		}
-		i++
 	}
 }
 
-// plain writes a step that does not move inside of the function.
-func (w *writer) plain(s *value.Step) {
-	switch s.Flow {
-	case value.Call:
-		w.put(w.assign(s)+w.callee(s.Callee)+"("+w.arguments(s)+");", 1)
-	case value.Tail:
-		w.put("return "+w.callee(s.Callee)+"("+w.arguments(s)+");", 1)
-	case value.Syscall:
-		w.put(w.assign(s)+w.syscall(s)+";", 1)
-	case value.Return:
-		w.put(w.returns(s), 0)
+// place returns the label of a block.
+func (w *writer) place(b int) string {
+	return fmt.Sprintf("at_%x", w.steps[w.g.blocks[b].first].Addr)
+}
+
+// maxShort is how long a branch may be that is written in one line.
+const maxShort = 100
+
+func (w *writer) branch(s *stmt) {
+	head := "if (" + w.condition(s.cond) + ") "
+	if len(s.then) == 1 && len(s.other) == 0 {
+		switch t := s.then[0]; t.kind {
+		case calls, leaving, returns, quits, jump, breaks, continues:
+			if text := head + w.line(t); len(text) <= maxShort || t.kind >= quits {
+				w.put(text)
+				return
+			}
+		}
 	}
+	w.put(head + "{")
+	for {
+		w.inner(s.then)
+		if len(s.other) != 1 || s.other[0].kind != branch {
+			break
+		}
+		s = s.other[0]
+		w.put("} else if (" + w.condition(s.cond) + ") {")
+	}
+	if len(s.other) > 0 {
+		w.put("} else {")
+		w.inner(s.other)
+	}
+	w.put("}")
+}
+
+func (w *writer) inner(list []*stmt) {
+	w.depth++
+	w.list(list)
+	w.depth--
+}
+
+func (w *writer) loop(s *stmt) {
+	switch {
+	case s.cond == nil:
+		w.put("while (1) {")
+	case s.do:
+		w.put("do {")
+	default:
+		w.put("while (" + w.condition(s.cond) + ") {")
+	}
+	w.inner(s.then)
+	if s.do {
+		w.put("} while (" + w.condition(s.cond) + ");")
+	} else {
+		w.put("}")
+	}
+}
+
+// line writes a statement that takes one line.
+func (w *writer) line(s *stmt) string {
+	switch s.kind {
+	case label:
+		return w.place(s.block) + ":"
+	case jump:
+		return "goto " + w.place(s.block) + ";"
+	case breaks:
+		return "break;"
+	case continues:
+		return "continue;"
+	case quits:
+		return "return;"
+	}
+	step := &w.steps[s.step]
+	text := ""
+	switch step.Flow {
+	case value.Return:
+		if text := w.text(step.Args[0]); text != "?" {
+			return "return " + text + ";"
+		}
+		return "return;"
+	case value.Jump:
+		return "// goes on at a place that is not known"
+	case value.Syscall:
+		text = w.assign(step) + w.syscall(step) + ";"
+	default:
+		text = w.assign(step) + w.callee(step.Callee) + "(" + w.arguments(step) + ");"
+	}
+	if s.kind == leaving {
+		text = "return " + text
+	}
+	if s.times > 1 {
+		text += fmt.Sprintf(" // %d times", s.times)
+	}
+	return text
 }
 
 func (w *writer) assign(s *value.Step) string {
@@ -156,23 +410,20 @@ func (w *writer) assign(s *value.Step) string {
 	return ""
 }
 
-// returns writes a return. What arrived in the register of results and was never
-// touched is no result.
-func (w *writer) returns(s *value.Step) string {
-	if len(s.Args) == 1 && s.Args[0].Kind != value.Parameter && s.Args[0].Kind != value.Unknown {
-		return "return " + w.text(s.Args[0]) + ";"
-	}
-	return "return;"
+// returned reports whether a function returns something that can be told. What
+// arrived in the register of results and was never touched is no result.
+func (w *writer) returned(s *value.Step) bool {
+	return len(s.Args) == 1 && s.Args[0].Kind != value.Parameter && s.Args[0].Kind != value.Unknown
 }
 
 func (w *writer) syscall(s *value.Step) string {
 	name, number := "", w.text(s.Callee)
-	calls := w.c.Syscalls
-	i := sort.Search(len(calls), func(i int) bool { return calls[i].Addr >= s.Addr })
-	if i < len(calls) && calls[i].Addr == s.Addr {
-		name = clean(calls[i].Name)
-		if calls[i].Number >= 0 && s.Callee.Kind != value.Const {
-			number = fmt.Sprint(calls[i].Number)
+	list := w.c.Syscalls
+	i := sort.Search(len(list), func(i int) bool { return list[i].Addr >= s.Addr })
+	if i < len(list) && list[i].Addr == s.Addr {
+		name = clean(list[i].Name)
+		if list[i].Number >= 0 && s.Callee.Kind != value.Const {
+			number = fmt.Sprint(list[i].Number)
 		}
 	}
 	if name == "" {
@@ -183,154 +434,4 @@ func (w *writer) syscall(s *value.Step) string {
 		named.Args = named.Args[:min(n, len(named.Args))]
 	}
 	return "syscall:" + name + "(" + w.arguments(&named) + ")"
-}
-
-// loop writes the steps from head to back, whose last one goes back to the
-// first.
-func (w *writer) loop(head, back int) {
-	last := &w.steps[back]
-	inner := place{from: head, to: back, end: last.Addr, head: head, follow: last.Next}
-	inner.loop = &inner
-	first := &w.steps[head]
-	tail := "}"
-	switch {
-	case last.Flow == value.Branch:
-		w.open("do {")
-		tail = strings.TrimSpace("} while ("+w.condition(last.Cond, false)) + ");"
-	case first.Flow == value.Branch && head < back && first.Target > last.Addr:
-		w.open("while (" + w.condition(first.Cond, true) + ") {")
-		inner.from++
-	default:
-		w.open("while (1) {")
-	}
-	mark := len(w.lines)
-	w.region(inner)
-	if len(w.lines) == mark { // nothing in it is worth a line
-		w.lines = w.lines[:mark-1]
-		w.depth--
-		return
-	}
-	w.close(tail)
-}
-
-// branch writes a branch and what stands under it, and returns the step to go on
-// with.
-func (w *writer) branch(p place, i int) int {
-	s := &w.steps[i]
-	if s.Target <= s.Addr || s.Target > p.end || w.depth >= maxDepth {
-		w.leave(p, s, "if ("+w.condition(s.Cond, false)+") ")
-		return i + 1
-	}
-	j := min(w.at(s.Target), p.to)
-	then := place{from: i + 1, to: j, end: s.Target, loop: p.loop, head: p.head, follow: s.Target}
-	k := j
-	var other place
-	if j > i+1 {
-		if y := &w.steps[j-1]; y.Flow == value.Jump && y.Target > s.Target && y.Target <= p.end {
-			then.to--
-			k = min(w.at(y.Target), p.to)
-			other = place{from: j, to: k, end: y.Target, loop: p.loop, head: p.head, follow: y.Target}
-		}
-	}
-	start := len(w.lines)
-	w.open("if (" + w.condition(s.Cond, true) + ") {")
-	mark := len(w.lines)
-	w.region(then)
-	empty := len(w.lines) == mark
-	if other.to > other.from {
-		if empty { // only the other side says something
-			w.lines = w.lines[:start]
-			w.depth--
-			w.open("if (" + w.condition(s.Cond, false) + ") {")
-		} else {
-			w.depth--
-			w.open("} else {")
-		}
-		mark = len(w.lines)
-		w.region(other)
-		if len(w.lines) == mark {
-			w.lines = w.lines[:mark-1]
-			if empty {
-				w.depth--
-				return k
-			}
-		}
-		w.close("}")
-		return k
-	}
-	if empty {
-		w.lines = w.lines[:start]
-		w.depth--
-		return k
-	}
-	w.close("}")
-	return k
-}
-
-// jump writes a jump.
-func (w *writer) jump(p place, i int) {
-	s := &w.steps[i]
-	switch {
-	case s.Target == 0:
-		w.put("// goes on at a place from a table", 0)
-	case s.Target == p.end || s.Target == s.Next:
-	default:
-		w.leave(p, s, "")
-	}
-}
-
-// leave writes that control goes elsewhere than to the next line, if what is
-// written before it holds.
-func (w *writer) leave(p place, s *value.Step, when string) {
-	to := w.at(s.Target)
-	switch {
-	case p.loop != nil && s.Target >= p.loop.follow && (to >= len(w.steps) || w.steps[to].Addr >= p.loop.follow) && s.Target <= p.loop.follow+breakReach:
-		w.put(when+"break;", 0)
-	case p.loop != nil && to == p.head:
-		w.put(when+"continue;", 0)
-	case to < len(w.steps) && w.steps[to].Flow == value.Return:
-		w.put(when+"return;", 0)
-	case to < len(w.steps):
-		w.labels[to] = true
-		w.put(when+fmt.Sprintf("goto at_%x;", w.steps[to].Addr), 0)
-	default:
-		w.put(when+"return;", 0)
-	}
-}
-
-// breakReach is how far behind a loop a place may be to count as right behind
-// it, in bytes: compilers put a few moves there.
-const breakReach = 16
-
-var opposite = map[string]string{"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
-
-var turned = map[string]string{"==": "==", "!=": "!=", "<": ">", ">=": "<=", ">": "<", "<=": ">="}
-
-// condition writes a condition, or what is left if it does not hold.
-func (w *writer) condition(c value.Cond, not bool) string {
-	side := func(v value.Value, register string) string {
-		if t := w.text(v); t != "?" {
-			return t
-		}
-		if register != "" {
-			return register
-		}
-		return "?"
-	}
-	left, right := side(c.Left, c.Register), side(c.Right, c.Other)
-	if c.Left.Kind == value.Const && c.Right.Kind != value.Const && c.Op != "&" {
-		left, right, c.Op = right, left, turned[c.Op]
-	}
-	switch {
-	case c.Op == "":
-		return "..."
-	case c.Op == "&":
-		if c.Not != not {
-			return "!(" + left + " & " + right + ")"
-		}
-		return left + " & " + right
-	case not:
-		return left + " " + opposite[c.Op] + " " + right
-	}
-	return left + " " + c.Op + " " + right
 }

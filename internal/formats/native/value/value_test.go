@@ -294,35 +294,70 @@ func find(t testing.TB, im *image.Image, c *code.Code, r *value.Reader, callee s
 	return 0
 }
 
+// TestThrough follows a parameter to what callers pass: on x86, where compilers
+// pass the arguments of functions of their own in registers, in these.
 func TestThrough(t *testing.T) {
 	for _, m := range targets {
-		t.Run(m.name, func(t *testing.T) {
-			im := build(t, m, source, "-O0")
-			c := code.Read(im)
-			if !c.Read {
-				return // who calls whom is not known
-			}
-			r := value.New(c)
-			var wrapper uint64
-			for n := range 3 {
-				site := find(t, im, c, r, "dlsym", n)
-				if args := r.Args(site, 2); args[1].Kind == value.Parameter {
-					wrapper = site
-				} else if got := r.Through(site, 1); len(got) != 1 || got[0] != args[1] {
-					t.Errorf("Through(%#x) = %v, want %v", site, got, args[1:])
+		for _, o := range []string{"-O0", "-O2"} {
+			t.Run(m.name+" "+o, func(t *testing.T) {
+				im := build(t, m, source, o)
+				c := code.Read(im)
+				if !c.Read {
+					return // who calls whom is not known
 				}
-			}
-			var names []string
-			for _, v := range r.Through(wrapper, 1) {
-				names = append(names, v.Text)
-				if s := r.Step(v.From); s == nil || s.Callee.Kind != value.Function {
-					t.Errorf("%v is not from a call of the wrapper: %#x", v, v.From)
+				r := value.New(c)
+				var wrapper uint64
+				for n := range 3 {
+					site := find(t, im, c, r, "dlsym", n)
+					if args := r.Args(site, 2); args[1].Kind == value.Parameter {
+						wrapper = site
+					} else if got := r.Through(site, 1); len(got) != 1 || got[0] != args[1] {
+						t.Errorf("Through(%#x) = %v, want %v", site, got, args[1:])
+					}
 				}
-			}
-			if got := strings.Join(names, " "); got != "getaddrinfo execve" {
-				t.Errorf("callers of the wrapper pass %q, want getaddrinfo and execve", got)
-			}
-		})
+				var names []string
+				for _, v := range r.Through(wrapper, 1) {
+					names = append(names, v.Text)
+					if s := r.Step(v.From); s == nil || s.Callee.Kind != value.Function {
+						t.Errorf("%v is not from a call of the wrapper: %#x", v, v.From)
+					}
+				}
+				slices.Sort(names)
+				if got := strings.Join(names, " "); got != "execve getaddrinfo" {
+					t.Errorf("callers of the wrapper pass %q, want getaddrinfo and execve", got)
+				}
+			})
+		}
+	}
+}
+
+// classSource enters the kernel through a function that adds the class of its
+// system calls to their numbers, as it is on macOS.
+const classSource = `
+static long __attribute__((noinline)) enter(long n, long a) {
+	long r;
+	__asm__ volatile("syscall" : "=a"(r) : "a"(n + 0x2000000), "D"(a) : "rcx", "r11", "memory");
+	return r;
+}
+__attribute__((visibility("default"))) long run(long a) { return enter(59, a) + enter(37, 1); }
+`
+
+func TestNumberOfClass(t *testing.T) {
+	m := targets[slices.IndexFunc(targets, func(m target) bool { return m.name == "x86_64 Mach-O" })]
+	for _, o := range []string{"-O0", "-O2"} {
+		im := build(t, m, classSource, o)
+		c := code.Read(im)
+		if len(c.Syscalls) != 1 {
+			t.Fatalf("%s: %d system calls, want one", o, len(c.Syscalls))
+		}
+		var got []int64
+		for _, v := range value.New(c).ThroughNumber(c.Syscalls[0].Addr) {
+			got = append(got, v.Const)
+		}
+		slices.Sort(got)
+		if want := []int64{0x2000000 + 37, 0x2000000 + 59}; !slices.Equal(got, want) {
+			t.Errorf("%s: numbers %#x, want %#x", o, got, want)
+		}
 	}
 }
 
