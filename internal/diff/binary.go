@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/report"
 )
 
@@ -59,6 +60,7 @@ func (c *comparison) binary(p pairing) report.BinaryDiff {
 		a, b = none, none // there is nothing to tell
 	}
 	d.Imports, d.Exports, d.Libraries = names(a.Imports, b.Imports), names(a.Exports, b.Exports), names(a.Libraries, b.Libraries)
+	d.Demangled = demangled(d)
 	d.Strings = c.texts(a, b)
 	d.Behaviors = report.BehaviorDiff{Added: behaviors(b, a), Removed: behaviors(a, b)}
 	if p.from != nil && p.to != nil {
@@ -85,6 +87,23 @@ func matched(b *inventory.Binary) string {
 		return string(inventory.MatchUnknown)
 	}
 	return string(b.SourceMatch.Level)
+}
+
+// demangled returns the readable forms of the names in a diff that differ from
+// them.
+func demangled(d report.BinaryDiff) []report.Name {
+	all := slices.Concat(d.Imports.Added, d.Imports.Removed, d.Exports.Added, d.Exports.Removed)
+	for _, f := range slices.Concat(d.Functions.ChangedNames, d.Functions.AddedNames, d.Functions.RemovedNames) {
+		all = append(all, slices.Concat(f.AddedImports, f.RemovedImports)...)
+	}
+	slices.Sort(all)
+	out := []report.Name{}
+	for _, name := range slices.Compact(all) {
+		if readable := native.Demangle(name); readable != name {
+			out = append(out, report.Name{Name: name, Readable: printable(readable)})
+		}
+	}
+	return out
 }
 
 // names returns what only one of two lists holds, sorted.

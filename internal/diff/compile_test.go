@@ -369,7 +369,7 @@ func TestRecompiled(t *testing.T) {
 						t.Logf("%s %v: + %q − %q", w.compiler, w.flags, d.AddedBehaviors, d.RemovedBehaviors)
 					}
 					f := d.Binaries[0].Functions
-					if paired := float64(f.Paired) / float64(max(f.From, 1)); paired < 0.9 {
+					if paired := float64(f.Paired) / float64(max(f.Paired+f.Removed, 1)); paired < 0.9 {
 						t.Errorf("%s %v: %.2f of the functions are found by name: %+v", w.compiler, w.flags, paired, f)
 					}
 				}

@@ -17,7 +17,7 @@ const maxNamed = 12
 // functions compares the functions of two binaries.
 func functions(a, b *inventory.Binary, status report.DiffStatus) report.FunctionDiff {
 	d := report.FunctionDiff{
-		From: count(a), To: count(b),
+		From: a.Functions.Count, To: b.Functions.Count,
 		ChangedNames: []report.FunctionChange{}, AddedNames: []report.FunctionChange{}, RemovedNames: []report.FunctionChange{},
 	}
 	switch {
@@ -80,14 +80,6 @@ func paired(a, b *inventory.Binary) []int32 {
 		}
 	}
 	return of
-}
-
-// count returns how many functions of a binary are compared.
-func count(b *inventory.Binary) int {
-	if b.Marks != nil {
-		return len(b.Marks.Functions)
-	}
-	return b.Functions.Count
 }
 
 // imports returns the names of what a function imports.

@@ -160,7 +160,7 @@ func (s *summary) first() string {
 		brings = fmt.Sprintf("%s brings %s along, where %s downloaded at installation what it needs", s.subject(), plural(n, "its native binary", "its %d native binaries"), s.before())
 	}
 	if news := phrases(s.gained); len(news) > 0 {
-		return brings + "; " + plural(n, "it ", "at least one of them ") + listed(news) + "."
+		return brings + "; " + plural(n, "it ", "at least one of these ") + listed(news) + "."
 	}
 	return brings + "."
 }
@@ -326,7 +326,7 @@ func (s *summary) built() string {
 		return "" // it is said already
 	}
 	var added, removed, changed []string
-	paired, same, other, news, gone := 0, 0, 0, 0, 0
+	all, paired, other, news, gone := 0, 0, 0, 0, 0
 	for _, b := range s.Binaries {
 		switch b.Status {
 		case report.DiffAdded:
@@ -336,7 +336,8 @@ func (s *summary) built() string {
 		case report.DiffChanged:
 			changed = append(changed, b.ToPath)
 			f := b.Functions
-			paired, same, other, news, gone = paired+f.Paired, same+f.Same, other+f.Changed, news+f.Added, gone+f.Removed
+			all, paired = all+f.Paired+max(f.Added, f.Removed), paired+f.Paired
+			other, news, gone = other+f.Changed, news+f.Added, gone+f.Removed
 		}
 	}
 	var out []string
@@ -344,9 +345,9 @@ func (s *summary) built() string {
 		text := plural(len(changed), "one binary was rebuilt", "%d binaries were rebuilt")
 		switch {
 		case paired > 0 && other+news+gone == 0:
-			text += fmt.Sprintf(", with the same %s", plural(same, "function", "%d functions"))
+			text += ", with the same functions"
 		case paired > 0:
-			text += fmt.Sprintf(" (of %s %d changed, %d new, %d gone)", plural(paired+gone, "1 function", "%d functions"), other, news, gone)
+			text += fmt.Sprintf(" (%d of %s paired: %d changed, %d new, %d gone)", paired, plural(all, "1 function", "%d functions"), other, news, gone)
 		}
 		out = append(out, text)
 	}

@@ -32,6 +32,8 @@ var floors = []struct {
 const (
 	precision = 0.99 // of all that is detected
 	address   = 0.97 // of what is detected, with evidence that lies in the plant
+	dead      = 0.90 // of the dead plants that are detected, said to be dead
+	buried    = 0.01 // of the others, said to be dead, at most
 )
 
 // TestPlanted builds programs with planted behaviours and holds what is
@@ -41,7 +43,7 @@ func TestPlanted(t *testing.T) {
 		t.Skip("building hundreds of programs takes long")
 	}
 	folder := t.TempDir()
-	share, systems := 0.03, 0
+	share, systems := 0.026, 0
 	if *full {
 		share, systems = 0.3, 4
 	}
@@ -90,6 +92,12 @@ func TestPlanted(t *testing.T) {
 	}
 	if all.Address.Part() < address {
 		t.Errorf("evidence points to the plant of %s, want %.2f", all.Address, address)
+	}
+	if all.Dead.Part() < dead {
+		t.Errorf("said to be dead are %s of the dead plants, want %.2f", all.Dead, dead)
+	}
+	if all.Buried.Part() > buried {
+		t.Errorf("said to be dead are %s of the others, want %.2f", all.Buried, buried)
 	}
 }
 

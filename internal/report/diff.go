@@ -91,6 +91,7 @@ type BinaryDiff struct {
 	Functions  FunctionDiff     `json:"functions"`
 	Imports    NameDiff         `json:"imports"`
 	Exports    NameDiff         `json:"exports"`
+	Demangled  []Name           `json:"demangled"` // those of imports and exports that read otherwise, and of what functions name; sorted
 	Libraries  NameDiff         `json:"libraries"`
 	Strings    StringDiff       `json:"strings"` // addresses, hosts, paths and commands
 	Behaviors  BehaviorDiff     `json:"behaviors"`
@@ -98,11 +99,13 @@ type BinaryDiff struct {
 	Properties []PropertyChange `json:"properties"` // what else is different
 }
 
-// A FunctionDiff is what became of the functions of a binary.
+// A FunctionDiff is what became of the functions of a binary. Those that are
+// compared may be more than a scan counts: what only jumps or data lead to is
+// held against the other side as well.
 type FunctionDiff struct {
-	From    int `json:"from"`    // functions that were looked at
+	From    int `json:"from"`    // how many there are, as a scan counts them
 	To      int `json:"to"`      //
-	Paired  int `json:"paired"`  // found on both sides
+	Paired  int `json:"paired"`  // of those that are compared: found on both sides
 	Same    int `json:"same"`    // of those: the same instructions, as far as they can be read, and the same names
 	Changed int `json:"changed"` // of those: the others
 	Added   int `json:"added"`

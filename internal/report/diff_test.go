@@ -57,7 +57,7 @@ func bare(from, to string) *report.Diff {
 func telling() *report.Diff {
 	d := bare("6.0.0", "6.0.1")
 	d.RiskDelta = 45
-	d.Summary = "Version 6.0.1, a patch release, newly opens connections to other hosts in prebuilds/linux-x64/bcrypt.node; a patch release is the last place to expect that. One binary was rebuilt. The risk rises from low (12 of 100) to medium (57)."
+	d.Summary = "Version 6.0.1, a patch release, newly opens connections to other hosts in prebuilds/linux-x64/bcrypt.node; a patch release is the last place to expect that. One binary was rebuilt (83 of 84 functions paired: 3 changed, 1 new, 0 gone). The risk rises from low (12 of 100) to medium (57)."
 	d.AddedBehaviors = []string{"Opens connections to other hosts (import connect) in prebuilds/linux-x64/bcrypt.node.", `Runs "node install.js" at installation (install).`}
 	d.RemovedBehaviors = []string{`Runs "node-gyp-build" at installation (install).`}
 	d.From.RiskScore, d.From.RiskLevel, d.To.RiskScore, d.To.RiskLevel = 12, finding.RiskLow, 57, finding.RiskMedium
@@ -65,7 +65,7 @@ func telling() *report.Diff {
 	binary := func(status report.DiffStatus, from, to, arch string) report.BinaryDiff {
 		b := report.BinaryDiff{
 			Status: status, FromPath: from, ToPath: to, PairedBy: report.ByPath, Format: "ELF", Architecture: arch, OS: "linux", FromSize: 84_992, ToSize: 86_100, SizeDelta: 1108,
-			Imports: none, Exports: none, Libraries: none, Strings: report.StringDiff{Added: []report.Text{}, Removed: []report.Text{}},
+			Imports: none, Exports: none, Libraries: none, Strings: report.StringDiff{Added: []report.Text{}, Removed: []report.Text{}}, Demangled: []report.Name{},
 			Behaviors: report.BehaviorDiff{Added: []report.BehaviorChange{}, Removed: []report.BehaviorChange{}}, Properties: []report.PropertyChange{},
 			Functions: report.FunctionDiff{ChangedNames: []report.FunctionChange{}, AddedNames: []report.FunctionChange{}, RemovedNames: []report.FunctionChange{}},
 		}
@@ -81,15 +81,17 @@ func telling() *report.Diff {
 	fresh.Functions.To, fresh.Functions.Added = 80, 80
 	changed := binary(report.DiffChanged, "prebuilds/linux-x64/bcrypt.node", "prebuilds/linux-x64/bcrypt.node", "x86_64")
 	changed.Behaviors.Added = []report.BehaviorChange{{Behavior: inventory.Network, Rule: "native/connects-out", Tier: inventory.Use, Text: "Opens connections to other hosts (import connect; in init, reached from export run)."}}
-	changed.Imports = report.NameDiff{Added: []string{"connect", "socket"}, Removed: []string{"getpid"}}
+	changed.Imports = report.NameDiff{Added: []string{"_ZN3net4sendEv", "connect", "socket"}, Removed: []string{"getpid"}}
+	changed.Exports = report.NameDiff{Added: []string{}, Removed: []string{"a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"}}
+	changed.Demangled = []report.Name{{Name: "_ZN3net4sendEv", Readable: "net::send()"}}
 	changed.Strings.Added = []report.Text{{Kind: "url", Value: "https://collector.example/v1"}}
 	changed.Functions = report.FunctionDiff{
-		From: 83, To: 84, Paired: 83, Same: 80, Changed: 3, Added: 1,
+		From: 80, To: 81, Paired: 83, Same: 80, Changed: 3, Added: 1,
 		ChangedNames: []report.FunctionChange{{From: "init", To: "init", FromSize: 100, ToSize: 160, AddedImports: []string{"connect", "socket"}, RemovedImports: []string{}}},
 		AddedNames:   []report.FunctionChange{{To: "send_all", ToSize: 90, AddedImports: []string{"send"}, RemovedImports: []string{}}}, RemovedNames: []report.FunctionChange{},
 	}
 	changed.Signature = &report.SignatureDiff{From: "Authenticode by Example Ltd, valid", To: "none"}
-	changed.Properties = []report.PropertyChange{{Name: "toolchain", From: "GCC 12", To: "clang 16"}}
+	changed.Properties = []report.PropertyChange{{Name: "toolchain", From: "GCC 12", To: "clang 16"}, {Name: "sourceMatch", From: "high", To: "low"}}
 	moved := binary(report.DiffSame, "build/x.node", "lib/x.node", "x86_64")
 	moved.PairedBy = report.ByContent
 	d.Binaries = []report.BinaryDiff{fresh, changed, moved, binary(report.DiffSame, "a.node", "a.node", "aarch64")}

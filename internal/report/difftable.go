@@ -36,7 +36,7 @@ type diffTable struct {
 const (
 	maxDiffBinaries = 25 // rows
 	maxDiffDetails  = 12 // binaries of which more is told
-	maxDiffNames    = 12 // names in a line
+	maxDiffNames    = 8  // names in a line
 	maxDiffFindings = 25
 )
 
@@ -221,20 +221,28 @@ func sizeDelta(b *BinaryDiff) string {
 	return "+" + byteSize(b.SizeDelta)
 }
 
-// functionWords says what became of functions in short: "812 same, 40 changed,
-// 3 new".
+// functionWords says what became of functions in short: "517 → 520; 600 of 617
+// paired, 40 changed, 3 new".
 func functionWords(f FunctionDiff, s DiffStatus) string {
-	if s != DiffChanged && f.From+f.To > 0 {
-		return fmt.Sprint(max(f.From, f.To))
-	}
-	if s != DiffChanged || f.Paired+f.Added+f.Removed == 0 {
+	if s != DiffChanged {
+		if n := max(f.From, f.To); n > 0 {
+			return fmt.Sprint(n)
+		}
 		return ""
 	}
-	var out []string
+	all := f.Paired + max(f.Added, f.Removed)
+	if all == 0 {
+		return ""
+	}
+	count := fmt.Sprint(f.To)
+	if f.From != f.To {
+		count = fmt.Sprintf("%d → %d", f.From, f.To)
+	}
+	out := []string{fmt.Sprintf("%s; %d of %d paired", count, f.Paired, all)}
 	for _, p := range []struct {
 		n    int
 		word string
-	}{{f.Same, "same"}, {f.Changed, "changed"}, {f.Added, "new"}, {f.Removed, "gone"}} {
+	}{{f.Changed, "changed"}, {f.Added, "new"}, {f.Removed, "gone"}} {
 		if p.n > 0 {
 			out = append(out, fmt.Sprintf("%d %s", p.n, p.word))
 		}
@@ -349,18 +357,37 @@ func detailLines(b *BinaryDiff) []detailLine {
 		out = append(out, detailLine{"before", "  ", name(b.FromPath, maxName)})
 	}
 	both("does", behaviorTexts(b.Behaviors.Added), behaviorTexts(b.Behaviors.Removed))
-	both("imports", b.Imports.Added, b.Imports.Removed)
-	both("exports", b.Exports.Added, b.Exports.Removed)
+	both("imports", b.readable(b.Imports.Added), b.readable(b.Imports.Removed))
+	both("exports", b.readable(b.Exports.Added), b.readable(b.Exports.Removed))
 	both("libraries", b.Libraries.Added, b.Libraries.Removed)
 	both("texts", textValues(b.Strings.Added), textValues(b.Strings.Removed))
-	if list := functionTexts(b.Functions); len(list) > 0 {
+	if list := b.functionTexts(); len(list) > 0 {
 		out = append(out, detailLine{"functions", plus, strings.Join(list, "; ")})
 	}
 	if s := b.Signature; s != nil {
 		out = append(out, detailLine{"signature", "  ", name(s.From, 200) + " → " + name(s.To, 200)})
 	}
 	for _, p := range b.Properties {
-		out = append(out, detailLine{name(p.Name, 40), "  ", cmp.Or(name(p.From, 200), "none") + " → " + cmp.Or(name(p.To, 200), "none")})
+		out = append(out, detailLine{cmp.Or(propertyWords[p.Name], name(p.Name, 40)), "  ", cmp.Or(name(p.From, 200), "none") + " → " + cmp.Or(name(p.To, 200), "none")})
+	}
+	return out
+}
+
+// propertyWords are what people call a property of another name.
+var propertyWords = map[string]string{"sourceMatch": "source match"}
+
+// readable returns names as a person wrote them, each once.
+func (b *BinaryDiff) readable(list []string) []string {
+	out := make([]string, 0, len(list))
+	seen := make(map[string]bool, len(list))
+	for _, n := range list {
+		if i, ok := slices.BinarySearchFunc(b.Demangled, n, func(d Name, n string) int { return strings.Compare(d.Name, n) }); ok {
+			n = b.Demangled[i].Readable
+		}
+		if !seen[n] { // constructors have several symbols
+			seen[n] = true
+			out = append(out, n)
+		}
 	}
 	return out
 }
@@ -396,16 +423,17 @@ func textValues(list []Text) []string {
 
 // functionTexts tells of functions that name other imports than before: those
 // say what changed.
-func functionTexts(f FunctionDiff) []string {
+func (b *BinaryDiff) functionTexts() []string {
 	var out []string
+	f := b.Functions
 	for _, c := range f.ChangedNames {
 		if len(c.AddedImports) > 0 {
-			out = append(out, fmt.Sprintf("%s now calls %s", name(c.To, 100), someNames(c.AddedImports)))
+			out = append(out, fmt.Sprintf("%s now calls %s", name(c.To, 100), someNames(b.readable(c.AddedImports))))
 		}
 	}
 	for _, c := range f.AddedNames {
 		if len(c.AddedImports) > 0 && len(out) < 8 {
-			out = append(out, fmt.Sprintf("new %s calls %s", name(c.To, 100), someNames(c.AddedImports)))
+			out = append(out, fmt.Sprintf("new %s calls %s", name(c.To, 100), someNames(b.readable(c.AddedImports))))
 		}
 	}
 	out = slices.Compact(out) // instances of one generic function

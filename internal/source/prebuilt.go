@@ -77,7 +77,7 @@ func (c *npmClient) fetchPrebuilt(ctx context.Context, o *Opened, req Request) e
 		return nil
 	}
 	if c.egress.Offline() {
-		o.note("", "not looked at: what its installation downloads, %s, because there is no network to be used", enumerate(urlsOf(wanted), 3))
+		o.note("", "not looked at: what its installation downloads, because there is no network to be used (--offline): %s", enumerate(urlsOf(wanted), 3))
 		return nil
 	}
 	ctx = egress.Only(ctx, func(u *url.URL) bool { return u.Scheme == "https" && allow(u) })

@@ -73,7 +73,7 @@ func Open(ctx context.Context, req Request) (*Opened, error) {
 	i := slices.IndexFunc(All, func(s *Source) bool { return s.Takes(req.Target) })
 	if i < 0 {
 		return nil, fault.New(fault.Invalid, "there is no way to get %s", req.Target.Short()).
-			Try("name a package, a file or a folder")
+			Try("name a package as npm:NAME or pypi:NAME, or a file or a folder")
 	}
 	o, err := All[i].Open(ctx, req)
 	if err != nil {

@@ -314,7 +314,7 @@ func chooseFiles(files []distFile, wanted choice) (chosen []distFile, left, none
 	switch wanted.word {
 	case "":
 		if wanted.list != nil {
-			chosen, none = wanted.wheels(pure, native)
+			chosen, none = wanted.wheels(pure, native, byFamily)
 			break
 		}
 		fallthrough
@@ -357,19 +357,46 @@ func sdistRank(d distFile) int {
 	return slices.IndexFunc(sdistNames, func(s string) bool { return strings.HasSuffix(d.name, s) })
 }
 
-// wheels returns those that a list names, and the names that no wheel has.
-func (c choice) wheels(pure, native []distFile) (all []distFile, none []string) {
+// wheels returns those that a list names, and the names that no wheel has. What
+// the one of a family that is looked at is not for, as the newest Python may
+// have none for an old system, others of the family are asked for.
+func (c choice) wheels(pure, native []distFile, families map[string][]distFile) (all []distFile, none []string) {
 	for _, f := range slices.Concat(pure, native) {
 		if slices.ContainsFunc(c.list, f.wheel.named) {
 			all = append(all, f)
 		}
 	}
 	for _, name := range c.list {
-		if !slices.ContainsFunc(all, func(f distFile) bool { return f.wheel.named(name) }) {
+		named := func(f distFile) bool { return f.wheel.named(name) }
+		if slices.ContainsFunc(all, named) {
+			continue
+		}
+		found := false
+		for _, group := range families {
+			if fitting := slices.DeleteFunc(slices.Clone(group), func(f distFile) bool { return !named(f) }); len(fitting) > 0 {
+				all = append(all, newestPython(fitting))
+				found = true
+			}
+		}
+		if !found {
 			none = append(none, name)
 		}
 	}
+	slices.SortFunc(all, func(a, b distFile) int {
+		return cmp.Or(order(a.wheel.pure(), b.wheel.pure()), cmp.Compare(a.name, b.name))
+	})
 	return all, none
+}
+
+// order puts true before false.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // named reports whether a name in a list means the wheel: by a part of its

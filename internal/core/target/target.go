@@ -87,7 +87,7 @@ func parse(s string) (Target, error) {
 		}
 		return Target{Kind: Host, Name: u.String()}, nil
 	}
-	return Target{}, fmt.Errorf("%q is no kind of target: want npm:NAME, pypi:NAME, pkg:…, a path, https://… or git+https://… (write ./%s for a path)", scheme+":", s)
+	return Target{}, fmt.Errorf("%q is no kind of target: want npm:NAME, pypi:NAME, pkg:npm/NAME, pkg:pypi/NAME or a path (write ./%s for a path)", scheme+":", s)
 }
 
 // schemeForm matches what stands before a colon in a target that is not a
@@ -186,7 +186,7 @@ var (
 const maxName = 214
 
 func newPackage(eco Ecosystem, name, v string) (Target, error) {
-	valid := npmName.MatchString(name)
+	valid, given := npmName.MatchString(name), name
 	if at := strings.IndexAny(name, "=<>[ "); at > 0 {
 		return Target{}, fmt.Errorf("%q is not a package name of %s: write %s:%s@VERSION for one version", name, eco, eco, strings.TrimSpace(name[:at]))
 	}
@@ -198,7 +198,7 @@ func newPackage(eco Ecosystem, name, v string) (Target, error) {
 	case name == "":
 		return Target{}, fmt.Errorf("no package name after %s", eco+":")
 	case !valid || len(name) > maxName:
-		return Target{}, fmt.Errorf("%q is not a package name of %s", name, eco)
+		return Target{}, fmt.Errorf("%q is not a package name of %s", given, eco)
 	case v != "" && (!version.MatchString(v) || strings.TrimSpace(v) != v):
 		return Target{}, fmt.Errorf("%q is not a version, range or tag", v)
 	}

@@ -28,11 +28,12 @@ type File struct {
 // Open opens the content for reading at any offset, unpacking it if need be.
 func (e Entry) Open() (*File, error) { return e.OpenContext(context.Background()) }
 
-// OpenContext is Open, and gives up unpacking when ctx ends.
+// OpenContext is Open, and gives up unpacking when ctx ends. Its errors are
+// reasons without the path, in the words of the workspace's notes.
 func (e Entry) OpenContext(ctx context.Context) (*File, error) {
 	h, err := e.file.open(ctx, e.w, e.Path)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: e.Path, Err: reason(err)}
+		return nil, reason(err)
 	}
 	return &File{handle: h, r: io.NewSectionReader(h, 0, h.size), maps: &e.w.maps}, nil
 }

@@ -87,7 +87,7 @@ func (t tree) Open(name string) (fs.File, error) {
 	}
 	f, err := info.entry().Open()
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return &openFile{File: f, info: info}, nil
 }
@@ -112,7 +112,7 @@ func (t tree) ReadFile(name string) ([]byte, error) {
 	}
 	f, err := t.info(n, name).entry().Open()
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer f.Close()
 	return f.copy()

@@ -449,6 +449,21 @@ func (d *hostDir) node(w *Workspace, self *os.Root, name, shown string) (node, b
 		if target, err := self.Readlink(name); err == nil && leaves(rel, target) {
 			w.notes.addf(at, "not looked at: a link that leads out of the folder, to %s", brief(target))
 		}
+	default:
+		w.notes.addf(at, "not looked at: it is %s", kindOf(info.Mode()))
 	}
 	return node{}, false
+}
+
+// kindOf names what is neither a file nor a folder nor a link.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "neither a file nor a folder"
 }

@@ -484,7 +484,7 @@ func TestHostFolder(t *testing.T) {
 	} {
 		must(t, os.Symlink(target, filepath.Join(dir, link)))
 	}
-	irregular(t, dir)
+	odd := irregular(t, dir)
 	root, err := os.OpenRoot(dir)
 	must(t, err)
 	w := workspace.New(workspace.Limits{}, t.TempDir())
@@ -494,13 +494,43 @@ func TestHostFolder(t *testing.T) {
 	if diff := cmp.Diff(want, contents(t, w)); diff != "" {
 		t.Error(diff)
 	}
-	expectNotes(t, w, "top/out: not looked at: a link that leads out of the folder", "top/up: not looked at: a link")
+	notes := []string{"top/out: not looked at: a link that leads out of the folder"}
+	for _, n := range odd {
+		notes = append(notes, "top/"+n)
+	}
+	expectNotes(t, w, append(notes, "top/up: not looked at: a link")...)
 	for _, name := range []string{"top/out", "top/in", "top/loop/b/f", "top/pipe"} {
 		if _, err := w.FS().Open(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Open(%s) = %v", name, err)
 		}
 	}
 	must(t, fstest.TestFS(w.FS(), "top/bang%21"))
+}
+
+// What keeps a file from being opened is said in the words of the notes, so that
+// nobody says it in others.
+func TestOpenErrors(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o666))
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	w := workspace.New(workspace.Limits{}, t.TempDir())
+	defer w.Close()
+	must(t, w.MountDir(workspace.Part{}, root, nil))
+	var entry workspace.Entry
+	must(t, w.Walk(t.Context(), func(e workspace.Entry) error {
+		entry = e
+		return nil
+	}))
+	must(t, os.Remove(filepath.Join(dir, "f")))
+	_, err = entry.Open()
+	if _, named := errors.AsType[*fs.PathError](err); named || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open: %v", err)
+	}
+	_, err = w.FS().Open("f")
+	if e, ok := errors.AsType[*fs.PathError](err); !ok || e.Path != "f" || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of the file system: %v", err)
+	}
 }
 
 // A file that is swapped for something else after it was listed is not read.

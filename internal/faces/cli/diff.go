@@ -86,7 +86,11 @@ func (s Streams) diff(c *cobra.Command, f scanFlags, list []string) error {
 		return err
 	}
 	f.format = "" // it is none of a report
-	scan, _, failOn, err := f.read(from.String())
+	side := from
+	if to.Kind == target.Package { // for which all flags have a meaning
+		side = to
+	}
+	scan, _, failOn, err := f.read(side.String())
 	if err != nil {
 		return err
 	}

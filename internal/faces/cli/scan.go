@@ -174,6 +174,9 @@ func (f scanFlags) read(name string) (req app.ScanRequest, format report.Format,
 	if err = app.CheckScan(req); err != nil {
 		return req, format, failOn, usageError{err}
 	}
+	if info, err := os.Stat(f.out); err == nil && info.IsDir() {
+		return req, format, failOn, usageError{fmt.Errorf("-o %s is a folder: name a file, such as %s", f.out, filepath.Join(f.out, "loupe.json"))}
+	}
 	format, err = chooseFormat(f.format, f.out)
 	return req, format, failOn, err
 }

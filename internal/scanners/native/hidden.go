@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/formats/native/hidden"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
@@ -46,8 +47,9 @@ func (set *ruleset) secrets() (*hidden.Finder, []secret) {
 		for _, name := range slices.Sorted(maps.Keys(set.imports.exact)) {
 			word(name).imported = true
 		}
+		worth := set.hideable()
 		for i, l := range set.literals {
-			if l.text {
+			if l.text && worth[i] {
 				w := word(l.bytes)
 				w.literals = append(w.literals, i)
 			}
@@ -79,6 +81,27 @@ const (
 	mostEntropy  = 7.6       // bits per byte, from which on data is compressed or encrypted as a whole
 	mostTakeover = 64        // encoded names of one binary that count as imports
 )
+
+// hideable returns the literals that somebody may want to hide: those of rules
+// about cryptography are constants, which compilers put together in odd ways.
+func (set *ruleset) hideable() map[int]bool {
+	out := map[int]bool{}
+	var gather func(c *condition)
+	gather = func(c *condition) {
+		for _, l := range c.literals {
+			out[l] = true
+		}
+		for i := range c.children {
+			gather(&c.children[i])
+		}
+	}
+	for i := range set.rules {
+		if set.rules[i].behavior != inventory.Crypto {
+			gather(&set.rules[i].when)
+		}
+	}
+	return out
+}
 
 // unhide adds what is encoded to the hits of literals and to the imports.
 func (s *subject) unhide() {

@@ -136,9 +136,12 @@ func CheckScan(req ScanRequest) error {
 		return fault.New(fault.Invalid, "hosts are named to fetch from, but nothing is to be fetched").Try("add --fetch-prebuilt")
 	}
 	if req.FetchPrebuilt && (req.Target.Kind != target.Package || req.Target.Ecosystem != target.NPM) {
-		return fault.New(fault.Invalid, "%s is no npm package, and only for those is it known what the installation fetches", req.Target.Short()).Try("leave out --fetch-prebuilt")
+		return fault.New(fault.Invalid, "what the installation fetches is only fetched for packages of the npm registry, named as npm:NAME, and not for %s", req.Target.Short()).Try("leave out --fetch-prebuilt")
 	}
 	if req.Target.Kind != target.Package {
+		if req.Platform != "" {
+			return fault.New(fault.Invalid, "which builds to fetch can only be chosen for packages, and not for %s", req.Target.Short()).Try("leave out --platform")
+		}
 		return nil
 	}
 	return source.CheckPlatform(req.Target.Ecosystem, req.Platform)

@@ -22,6 +22,12 @@ func (req DiffRequest) sides() (from, to ScanRequest) {
 	from, to = req.Scan, req.Scan
 	from.Target, to.Target = req.From, req.To
 	from.marks, to.marks = true, true
+	if req.From.Kind != target.Package && req.To.Kind == target.Package { // it is meant for the other side
+		from.Platform = ""
+	}
+	if req.To.Kind != target.Package && req.From.Kind == target.Package {
+		to.Platform = ""
+	}
 	return from, to
 }
 

@@ -78,14 +78,16 @@ func (a *absolute) scan(lo, hi int) {
 	code := a.code
 	i := max(lo, 2)
 	for ; i < hi && i+11 <= len(code); i += 8 {
-		b := code[i-1 : i+11 : i+11]
-		highest := binary.LittleEndian.Uint64(b[4:])
+		b := code[i-2 : i+11 : i+11]
+		highest := binary.LittleEndian.Uint64(b[5:])
 		var found uint64
 		if a.based {
-			modrm := binary.LittleEndian.Uint64(b)
-			found = zeros((highest^highest<<1)&a.same | modrm&(0xc0*ones) ^ 0x80*ones)
+			far := (highest ^ highest<<1) & a.same
+			modrm := binary.LittleEndian.Uint64(b[1:])
+			indexed := binary.LittleEndian.Uint64(b) // a ModRM byte before the byte of an index
+			found = zeros(far|modrm&(0xc0*ones)^0x80*ones) | zeros(far|indexed&(0xc7*ones)^0x84*ones)
 		} else {
-			below := binary.LittleEndian.Uint64(b[3:]) & a.third
+			below := binary.LittleEndian.Uint64(b[4:]) & a.third
 			either := highest | below
 			found = zeros(highest&a.same^a.high) & ((either&^highs + (highs - ones)) | either)
 		}

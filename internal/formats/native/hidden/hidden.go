@@ -153,6 +153,18 @@ const (
 	minRamp  = 11 // letters of a word under a key that counts up
 )
 
+// minTurned is how many letters of a word ROT13 must change.
+const minTurned = 5
+
+func changed(turned []byte, w string) (n int) {
+	for k := range turned {
+		if turned[k] != w[k] {
+			n++
+		}
+	}
+	return n
+}
+
 // forms adds the encodings of a word that turn it into other fixed bytes.
 func forms(to *build, word int, w string) {
 	for n := 1; n < 8; n++ {
@@ -166,7 +178,9 @@ func forms(to *build, word int, w string) {
 	for k := range turned {
 		turned[k] = byte(turn13(rune(w[k])))
 	}
-	to.add(turned, literal{word: word, form: rot13})
+	if changed(turned, w) >= minTurned { // digits stay as they are
+		to.add(turned, literal{word: word, form: rot13})
+	}
 	for _, digits := range []string{"0123456789abcdef", "0123456789ABCDEF"} {
 		h := to.room(2 * len(w))
 		for k := range len(w) {

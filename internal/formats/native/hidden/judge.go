@@ -35,6 +35,9 @@ func (s *search) byte(lit literal, c cipher, start int) {
 		}
 		weak = size < fullWord+2 && (r.before > 2 || r.behind > 2)
 	case c.kind == byKey:
+		if readable(s.data[at : at+size]) {
+			return // a text as it stands, which some key turns into any other
+		}
 		weak = size-len(c.long) < 7 && !(r.ended && r.begun && size-len(c.long) > 5)
 	}
 	s.add(candidate{
@@ -42,6 +45,16 @@ func (s *search) byte(lit literal, c cipher, start int) {
 		weak: weak,
 		rank: int(c.kind)*8 + c.step + len(c.long)*64,
 	})
+}
+
+// readable reports whether bytes are text already.
+func readable(b []byte) bool {
+	for _, c := range b {
+		if c != 0 && (c < 0x20 || c > 0x7e) {
+			return false
+		}
+	}
+	return true
 }
 
 // caseBit is what tells capitals from small letters.

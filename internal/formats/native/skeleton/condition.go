@@ -85,6 +85,11 @@ func (c *condition) equal(d *condition) bool {
 	return c.and == d.and && slices.EqualFunc(c.list, d.list, (*condition).equal)
 }
 
+// alike reports whether two conditions read the same.
+func (c *condition) alike(d *condition) bool {
+	return !c.says() && !d.says() || c.equal(d)
+}
+
 // says reports whether a reader learns something from it.
 func (c *condition) says() bool {
 	if c.list != nil {

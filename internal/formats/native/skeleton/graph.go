@@ -59,7 +59,6 @@ func (g *graph) interesting(b int) bool {
 func (w *writer) build() *graph {
 	n := len(w.steps)
 	lead := make([]bool, n+1)
-	aimed := make([]bool, n+1) // a jump or branch leads there
 	lead[0] = true
 	for i := range w.steps {
 		s := &w.steps[i]
@@ -67,8 +66,7 @@ func (w *writer) build() *graph {
 			lead[i+1] = true
 		}
 		if (s.Flow == value.Branch || s.Flow == value.Jump) && s.Target != 0 {
-			to := w.at(s.Target)
-			lead[to], aimed[to] = true, true
+			lead[w.at(s.Target)] = true
 		}
 	}
 	g := &graph{blocks: []block{{end: stops}}}
@@ -82,8 +80,7 @@ func (w *writer) build() *graph {
 	if len(g.blocks) > maxBlocks {
 		return nil
 	}
-	table := 0 // the last block that ends in a jump by a table
-	var tables []int
+	var tables []int // blocks that end in a jump by a table
 	for b := entry; b < len(g.blocks); b++ {
 		p := &g.blocks[b]
 		next := n
@@ -114,18 +111,11 @@ func (w *writer) build() *graph {
 		default:
 			p.to = []int{of[next]}
 		}
-		if p.first > 0 && w.leaves(&w.steps[p.first-1]) && !aimed[p.first] {
-			if table != 0 && !w.handles(p.first) {
-				g.blocks[table].to = append(g.blocks[table].to, b)
-			} else {
-				g.rest = append(g.rest, b)
-			}
-		}
 		if p.end == spread {
-			table = b
 			tables = append(tables, b)
 		}
 	}
+	g.adopt(w, tables)
 	for _, b := range tables {
 		if len(g.blocks[b].to) == 0 {
 			g.blocks[b].end = ends
@@ -133,6 +123,38 @@ func (w *writer) build() *graph {
 	}
 	g.sort()
 	return g
+}
+
+// adopt finds what leads to the blocks that no branch leads to: the jump by a
+// table before them, or nothing that is known.
+func (g *graph) adopt(w *writer, tables []int) {
+	reached := make([]bool, len(g.blocks))
+	reach := func(b int) {
+		for queue := []int{b}; len(queue) > 0; {
+			y := queue[len(queue)-1]
+			queue = queue[:len(queue)-1]
+			if !reached[y] {
+				reached[y] = true
+				queue = append(queue, g.blocks[y].to...)
+			}
+		}
+	}
+	table, next := 0, 0
+	for b := entry; b < len(g.blocks); b++ {
+		for next < len(tables) && tables[next] < b {
+			table, next = tables[next], next+1
+		}
+		switch {
+		case reached[b]:
+			continue
+		case b == entry:
+		case table != 0 && !w.handles(g.blocks[b].first):
+			g.blocks[table].to = append(g.blocks[table].to, b)
+		default:
+			g.rest = append(g.rest, b)
+		}
+		reach(b)
+	}
 }
 
 // leaves reports whether control does not go on behind a step.
@@ -155,7 +177,7 @@ func (w *writer) endless(s *value.Step) bool {
 	if noReturn[name] {
 		return true
 	}
-	return strings.HasPrefix(name, "core::panicking::") || strings.HasPrefix(name, "std::__throw_")
+	return strings.HasPrefix(name, "core::panicking::") || strings.HasPrefix(name, "std::__throw_") || strings.HasPrefix(name, "_ZSt") && strings.Contains(name, "__throw_")
 }
 
 var noReturn = func() map[string]bool {
@@ -163,7 +185,7 @@ var noReturn = func() map[string]bool {
 	for name := range strings.FieldsSeq(`abort exit _exit _Exit quick_exit ExitProcess ExitThread pthread_exit longjmp
 		__stack_chk_fail __chk_fail __fortify_fail __assert_fail __assert_rtn __cxa_throw __cxa_rethrow
 		__cxa_bad_cast __cxa_throw_bad_array_new_length __cxa_pure_virtual _Unwind_Resume __cxa_call_unexpected
-		std::terminate terminate _CxxThrowException _invalid_parameter_noinfo_noreturn
+		std::terminate _ZSt9terminatev terminate _CxxThrowException _invalid_parameter_noinfo_noreturn
 		core::option::unwrap_failed core::option::expect_failed core::result::unwrap_failed
 		alloc::alloc::handle_alloc_error alloc::raw_vec::handle_error alloc::raw_vec::capacity_overflow
 		runtime.gopanic runtime.panicIndex runtime.goexit0 runtime.throw runtime.panicdivide runtime.panicshift

@@ -144,9 +144,6 @@ func (w *writer) references(fn, most int) {
 		} else {
 			name = w.function(ref.Target)
 		}
-		if ref.Kind == code.Jump {
-			name = "return " + name
-		}
 		if len(w.lines) == most-1 {
 			more++
 			continue

@@ -10,6 +10,9 @@ func simplify(list []*stmt) []*stmt {
 		switch s.kind {
 		case branch:
 			s.then, s.other = simplify(s.then), simplify(s.other)
+			if len(list) > 0 && len(s.other) == 0 {
+				s.then = unled(s.then, list[0])
+			}
 			if len(s.then) == 0 {
 				s.cond, s.then, s.other = s.cond.when(false), s.other, nil
 			}
@@ -25,6 +28,7 @@ func simplify(list []*stmt) []*stmt {
 				s.other = nil
 				continue
 			}
+			s.merge()
 		case loop:
 			s.then = simplify(s.then)
 			if n := len(s.then); n > 0 && s.then[n-1].kind == continues {
@@ -53,6 +57,37 @@ func simplify(list []*stmt) []*stmt {
 		result = append(result, s)
 	}
 	return result
+}
+
+// unled drops the jump at the end of a list that leads to where control comes
+// anyway: what stands next is its label, or the same jump.
+func unled(list []*stmt, next *stmt) []*stmt {
+	n := len(list)
+	if n == 0 {
+		return list
+	}
+	switch last := list[n-1]; last.kind {
+	case jump, quits, breaks, continues:
+		if next.kind == last.kind && next.block == last.block || last.kind == jump && next.kind == label && next.block == last.block {
+			return list[:n-1]
+		}
+	}
+	return list
+}
+
+// merge makes one branch of two that stand directly inside of each other, if
+// their conditions read the same.
+func (s *stmt) merge() {
+	for len(s.other) == 0 && len(s.then) > 0 {
+		in := s.then[0]
+		if in.kind != branch || len(in.other) > 0 || !in.cond.alike(s.cond) {
+			return
+		}
+		if rest := s.then[1:]; !goesOn(in.then) && len(rest) > 0 && rest[0].kind != label {
+			return
+		}
+		s.then = append(in.then[:len(in.then):len(in.then)], s.then[1:]...)
+	}
 }
 
 // give gives a loop the condition that its first or last statement leaves it
@@ -208,7 +243,7 @@ func (q *quieter) drop(list []*stmt) []*stmt {
 			}
 		}
 		if s.kind == loop {
-			s.then = q.leave(s)
+			s.then = q.leave(s, s.then)
 		}
 		s.then, s.other = q.drop(s.then), q.drop(s.other)
 		for k := range s.arms {
@@ -221,14 +256,17 @@ func (q *quieter) drop(list []*stmt) []*stmt {
 
 // leave drops the breaks of a loop on conditions that nobody can read, and says
 // once that there are some.
-func (q *quieter) leave(s *stmt) []*stmt {
+func (q *quieter) leave(loop *stmt, list []*stmt) []*stmt {
 	var result []*stmt
-	for _, t := range s.then {
-		if t.kind == branch && len(t.other) == 0 && len(t.then) == 1 && t.then[0].kind == breaks && (q.all || !t.cond.says()) {
-			if s.cond == nil {
-				s.cond = &condition{}
+	for _, t := range list {
+		if t.kind == branch {
+			if len(t.other) == 0 && len(t.then) == 1 && t.then[0].kind == breaks && (q.all || !t.cond.says()) {
+				if loop.cond == nil {
+					loop.cond = &condition{}
+				}
+				continue
 			}
-			continue
+			t.then, t.other = q.leave(loop, t.then), q.leave(loop, t.other)
 		}
 		result = append(result, t)
 	}

@@ -317,6 +317,9 @@ func (l *x86) lift(in *inst) {
 		}
 		l.spoil(a)
 	case x86asm.XCHG:
+		if a == b && l.word == 4 { // NOP of two bytes
+			return
+		}
 		l.spoil(a)
 		l.spoil(b)
 	case x86asm.CDQ, x86asm.CQO, x86asm.CWD:
@@ -456,6 +459,9 @@ func returnPops(b []byte) int64 {
 }
 
 func (l *x86) move(a, b x86asm.Arg) {
+	if a == b && l.word == 4 {
+		return
+	}
 	if dst, ok := a.(x86asm.Reg); ok {
 		if n, size := l.reg(dst); n != none && size >= 4 {
 			switch b := b.(type) {
@@ -516,6 +522,9 @@ func (l *x86) lea(a, b x86asm.Arg) {
 		return
 	}
 	m.Segment = 0
+	if l.word == 4 && m.Base == r && m.Index == 0 && m.Disp == 0 {
+		return // fills the space before a target
+	}
 	base, off := l.place(m)
 	if size < 4 {
 		l.kill(dst)
