@@ -257,6 +257,8 @@ func TestWheelChoice(t *testing.T) {
 		{"nothing for one of two", "win_amd64,android", many, []string{"m-1.0-2build-cp313-cp313-win_amd64.whl"}, "this release has no wheel for android, as"},
 		{"any", "any", many, []string{"m-1.0-py3-none-any.whl"}, "wheels for other platforms"},
 		{"a tag without the age", "manylinux_x86_64,any", many, []string{"m-1.0-py3-none-any.whl", "m-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"}, ""},
+		{"an age that the newest Python has not", "manylinux_2_17_x86_64,win_amd64", many, []string{"m-1.0-2build-cp313-cp313-win_amd64.whl", "m-1.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"}, ""},
+		{"an older Python's alone", "manylinux_2_12_i686,manylinux2014_x86_64", wheels("m-1.0-cp313-cp313-manylinux_2_28_x86_64.whl", "m-1.0-cp311-cp311-manylinux2014_x86_64.whl", "m-1.0-cp312-cp312-manylinux2014_x86_64.whl", "m-1.0.tar.gz"), []string{"m-1.0-cp312-cp312-manylinux2014_x86_64.whl"}, "no wheel for manylinux_2_12_i686, as"},
 		{"pure", "", wheels("m-1.0-py2.py3-none-any.whl"), []string{"m-1.0-py2.py3-none-any.whl"}, ""},
 		{"two pure ones", "", wheels("m-1.0-py2-none-any.whl", "m-1.0-py3-none-any.whl"), []string{"m-1.0-py3-none-any.whl"}, ""},
 	} {

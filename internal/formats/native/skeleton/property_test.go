@@ -190,7 +190,8 @@ func TestRandom(t *testing.T) {
 					}
 					steps, _ := r.Steps(fn)
 					for s := range steps {
-						for _, a := range steps[s].Args {
+						// What lies behind the first on the stack can be left from another call.
+						for _, a := range steps[s].Args[:min(1, len(steps[s].Args))] {
 							if a.Kind == value.String && !strings.Contains(whole, fmt.Sprintf("%q", a.Text)) {
 								t.Errorf("%q is not in\n%s", a.Text, whole)
 							}

@@ -299,11 +299,8 @@ func FuzzWrite(f *testing.F) {
 		}
 		c := &code.Code{Image: im, Functions: im.Functions.List, Read: true}
 		got := skeleton.Write(c, value.New(c), 0, skeleton.Options{})
-		if n := strings.Count(got, "\n"); n > 40 {
-			t.Fatalf("%d lines:\n%s", n, got)
-		}
-		if !strings.HasSuffix(got, "\n}\n") || !balanced(got) {
-			t.Fatalf("not balanced:\n%s", got)
+		if bad := wrong(got, 40); bad != "" || !strings.HasSuffix(got, "\n}\n") {
+			t.Fatalf("%s:\n%s", bad, got)
 		}
 		for i := range len(got) {
 			if c := got[i]; c != '\n' && c != '\t' && (c < ' ' || c > '~') {
