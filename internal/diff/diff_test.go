@@ -31,6 +31,27 @@ func binary(path, content string, imports []string, rules ...string) *inventory.
 	return b
 }
 
+// TestCounts shows functions as scans count them, and names as people write
+// them.
+func TestCounts(t *testing.T) {
+	a, b := binary("x.node", "a", []string{"connect"}), binary("x.node", "b", []string{"_ZN3net4sendEv"})
+	a.Functions.Count, b.Functions.Count = 2, 1
+	body := func(n uint64) inventory.Mark { return inventory.Mark{Addr: 16 * n, Size: 16, Body: 1000 + n} }
+	a.Marks = &inventory.Marks{Functions: []inventory.Mark{body(1), body(2), body(3)}}
+	b.Marks = &inventory.Marks{Functions: []inventory.Mark{body(1), body(2)}}
+	d := diff.Compare(release("1.0.0", a), release("1.0.1", b))
+	f := d.Binaries[0].Functions
+	if f.From != 2 || f.To != 1 || f.Paired != 2 || f.Removed != 1 {
+		t.Errorf("%+v; want 2 and 1 functions, 2 of 3 paired", f)
+	}
+	if want := "(2 of 3 functions paired: 0 changed, 0 new, 1 gone)"; !strings.Contains(d.Summary, want) {
+		t.Errorf("summary %q; want %q", d.Summary, want)
+	}
+	if got, want := d.Binaries[0].Demangled, []report.Name{{Name: "_ZN3net4sendEv", Readable: "net::send()"}}; !slices.Equal(got, want) {
+		t.Errorf("%v; want %v", got, want)
+	}
+}
+
 func TestPairing(t *testing.T) {
 	names := []string{"connect", "send", "recv", "close", "open"}
 	musl := binary("prebuilds/linux-x64/x.musl.node", "c", names)

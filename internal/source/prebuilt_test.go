@@ -211,7 +211,7 @@ func TestPrebuiltHosts(t *testing.T) {
 		}, nil, 0, 1, "is not among the hosts that may be asked for this"},
 		{"plain http", func(r *releases) string { return "http://127.0.0.1:" + r.port }, nil, 0, 0, "only https is fetched"},
 		{"a private address", func(r *releases) string { return r.URL }, nil, 0, 0, "a loopback address"},
-		{"offline", func(r *releases) string { return r.URL }, nil, 0, 0, "no network to be used"},
+		{"offline", func(r *releases) string { return r.URL }, nil, 0, 0, "because there is no network to be used (--offline): http"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newReleases(t)

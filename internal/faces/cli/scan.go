@@ -14,6 +14,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/report"
 	"github.com/loupe-sec/loupe/internal/service/app"
@@ -47,8 +48,18 @@ TARGET is one of
 VERSION is a version, a range or a tag; without it the newest is scanned.
 
 The exit code is 0 when the scan is done, 1 when --fail-on says so, 2 for wrong
-usage and 3 when the target could not be scanned. What could not be looked at
-stands in the notes of the report: no findings never means "not readable".
+usage and 3 when the target could not be scanned, or Ctrl-C ended it. What could
+not be looked at stands in the notes of the report: no findings never means "not
+readable".
+
+Without --format, the ending of -o chooses the format:
+` + endings() + `
+Scanners, for --scanners:
+` + scannerDocs() + `
+What was downloaded and found out is kept for the next scan in ` + shorten(app.DefaultDataDir()) + `, or
+where --data says: up to 1 GiB of downloads and ` + fmt.Sprint(scan.CacheSize>>20) + ` MiB of results, of which
+what was not used for longest goes first. The folder cache in it can be deleted
+at any time; --no-cache looks at every binary anew.
 
 Each flag can be set in the environment: LOUPE_FAIL_ON=high for --fail-on high.`,
 		Example: `  loupe scan npm:bcrypt@6.0.0
@@ -116,6 +127,26 @@ func scannerNames() string {
 		names = append(names, sc.Name)
 	}
 	return strings.Join(names, ", ")
+}
+
+// endings says which ending of a file's name stands for which format.
+func endings() string {
+	var b strings.Builder
+	for _, f := range report.Formats {
+		if f.Ext != "" {
+			fmt.Fprintf(&b, "  %-14s%s, %s\n", f.Ext, f.Name, f.Doc)
+		}
+	}
+	return b.String()
+}
+
+// scannerDocs says in a line each what the scanners do.
+func scannerDocs() string {
+	var b strings.Builder
+	for _, sc := range newApp("").Scanners() {
+		fmt.Fprintf(&b, "  %-14s%s\n", sc.Name, sc.Doc)
+	}
+	return b.String()
 }
 
 // shorten writes the user's home as ~, so that help is the same for everyone.

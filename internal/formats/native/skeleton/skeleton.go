@@ -152,7 +152,13 @@ func (w *writer) references(fn, most int) {
 	}
 	if more > 0 {
 		w.put(fmt.Sprintf("// ... %d more calls are left out", more))
-	} else if len(w.lines) == 0 {
+		return
+	}
+	switch {
+	case len(w.lines) > 0:
+	case len(w.c.Image.At(w.c.Functions[fn].Addr)) == 0:
+		w.put("// its code is not in the file")
+	default:
 		w.put(w.silent(fn))
 	}
 }

@@ -200,7 +200,7 @@ type quieter struct {
 func quiet(list []*stmt, all bool) []*stmt {
 	q := &quieter{all: all, refs: jumps(list), open: map[int]bool{}}
 	q.find(list)
-	return unlabel(simplify(q.drop(list)))
+	return clean(q.drop(list))
 }
 
 // jumps counts the jumps to each label.
@@ -269,6 +269,49 @@ func (q *quieter) leave(loop *stmt, list []*stmt) []*stmt {
 			t.then, t.other = q.leave(loop, t.then), q.leave(loop, t.other)
 		}
 		result = append(result, t)
+	}
+	return result
+}
+
+// clean simplifies a list until there is nothing left to do.
+func clean(list []*stmt) []*stmt {
+	for {
+		n := weight(list)
+		if list = simplify(unlabel(mend(list))); weight(list) >= n {
+			return list
+		}
+	}
+}
+
+// weight is how many statements and labels there are in a list.
+func weight(list []*stmt) (n int) {
+	for _, s := range list {
+		n++
+		s.each(func(l []*stmt) { n += weight(l) })
+	}
+	return n
+}
+
+// mend takes away what would keep control from what stands behind it, where the
+// jumps that led there are left out.
+func mend(list []*stmt) []*stmt {
+	var result []*stmt
+	for i, s := range list {
+		s.then, s.other = mend(s.then), mend(s.other)
+		for k := range s.arms {
+			s.arms[k] = mend(s.arms[k])
+		}
+		if i+1 < len(list) && list[i+1].kind != label && !goesOn(list[i:i+1]) {
+			switch s.kind {
+			case jump, quits, breaks, continues, returns:
+				continue
+			case leaving:
+				s.kind = calls
+			case loop:
+				s.cond = &condition{}
+			}
+		}
+		result = append(result, s)
 	}
 	return result
 }
