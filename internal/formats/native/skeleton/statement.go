@@ -200,7 +200,7 @@ type quieter struct {
 func quiet(list []*stmt, all bool) []*stmt {
 	q := &quieter{all: all, refs: jumps(list), open: map[int]bool{}}
 	q.find(list)
-	return clean(q.drop(list))
+	return settle(q.drop(list))
 }
 
 // jumps counts the jumps to each label.
@@ -273,8 +273,8 @@ func (q *quieter) leave(loop *stmt, list []*stmt) []*stmt {
 	return result
 }
 
-// clean simplifies a list until there is nothing left to do.
-func clean(list []*stmt) []*stmt {
+// settle simplifies a list until there is nothing left to do.
+func settle(list []*stmt) []*stmt {
 	for {
 		n := weight(list)
 		if list = simplify(unlabel(mend(list))); weight(list) >= n {

@@ -52,7 +52,7 @@ func (w *writer) body(most int) {
 		w.flat(list, most)
 		return
 	}
-	list = quiet(clean(w.g.shape()), false)
+	list = quiet(settle(w.g.shape()), false)
 	if calling(list) == 0 {
 		list = nil
 	}
@@ -67,7 +67,7 @@ func (w *writer) body(most int) {
 		return
 	}
 	for depth := min(levels(list), maxDepth) - 1; depth > 0; depth-- {
-		if w.fits(clean(flatten(list, depth)), most-least-1) {
+		if w.fits(settle(flatten(list, depth)), most-least-1) {
 			w.put("// ... branches and loops inside of these are left out")
 			w.others(rest, most-len(w.lines))
 			return
