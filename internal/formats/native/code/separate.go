@@ -136,7 +136,7 @@ func (s *separation) part(p part) {
 			}
 			s.starts = append(s.starts, image.Function{Addr: at})
 		}
-		at += s.body(code, at, known && list[i].Size > 0)
+		at += max(1, s.body(code, at, known && list[i].Size > 0)) // of two functions at one address, the first is empty
 	}
 }
 

@@ -108,3 +108,19 @@ func TestSeparate(t *testing.T) {
 		}
 	}
 }
+
+// TestSeparateTwins gives code whose functions, against what parsers promise,
+// lie at one address.
+func TestSeparateTwins(t *testing.T) {
+	for _, arch := range []image.Arch{image.X86_64, image.X86, image.AArch64, image.RISCV64} {
+		m := &image.Image{
+			Format: image.ELF, Arch: arch, Bits: 64, Kind: image.Executable, Data: []byte{0xc3},
+			Segments: []image.Segment{{Addr: 0x1000, Size: 1, FileSize: 1, Access: image.Read | image.Execute}},
+			Sections: []image.Section{{Name: ".text", Addr: 0x1000, Size: 1, FileSize: 1, Code: true, Access: image.Read | image.Execute}},
+		}
+		m.Functions.List = []image.Function{{Addr: 0x1000}, {Addr: 0x1000}}
+		if c := code.Read(m); len(c.Functions) == 0 {
+			t.Errorf("%s: no function is left", arch)
+		}
+	}
+}
