@@ -174,6 +174,9 @@ func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *n
 	for _, details := range known.Behaviors {
 		slices.SortStableFunc(details, func(a, b inventory.Detail) int { return cmp.Compare(rank(b.Tier), rank(a.Tier)) })
 	}
+	if s.program.values.Spent() {
+		p.Note(f.Path, "not looked at to the end: what is passed to its calls, of which there are too many")
+	}
 	if known.Silent {
 		p.Note(f.Path, "not looked at: the calls of a statically linked program, which takes nothing from elsewhere that could be named")
 	}

@@ -108,12 +108,23 @@ type Reader struct {
 	truths  map[int64]flags // of the function that is followed
 	room    *room           // of the last
 
+	followed uint64 // bytes of code, again and again
+	spent    bool   // there was more to follow than is allowed
+
 	kept  map[run]*flow
 	steps int // in kept
 }
 
 // maxKept bounds the steps that a Reader keeps between calls.
 const maxKept = 20_000
+
+// maxFollowed is how many bytes of code are followed for one binary, besides as
+// many as it has: real ones need a fraction of that, and a hostile one asks for
+// the same functions over and over.
+const maxFollowed = 24 << 20
+
+// Spent reports whether code was left out because too much of it was asked for.
+func (r *Reader) Spent() bool { return r.spent }
 
 // New returns a Reader of the values in c.
 func New(c *code.Code) *Reader {
@@ -352,6 +363,10 @@ type run struct {
 func (r *Reader) flow(at run) *flow {
 	if f := r.kept[at]; f != nil {
 		return f
+	}
+	if r.followed += min(at.hi-at.lo, maxBytes); r.followed > maxFollowed+uint64(len(r.m.Data)) {
+		r.spent = true
+		return &flow{}
 	}
 	f := r.follow(at.lo, at.hi, at.entry)
 	if r.steps += len(f.steps) + 1; r.steps > maxKept {
