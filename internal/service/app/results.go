@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/loupe-sec/loupe/internal/core/scan"
@@ -38,5 +40,13 @@ var build = sync.OnceValue(func() string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
+	id := fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
+	if b, ok := debug.ReadBuildInfo(); ok { // where builds give all files one time, the revision tells
+		for _, setting := range b.Settings {
+			if strings.HasPrefix(setting.Key, "vcs.") {
+				id += " " + setting.Value
+			}
+		}
+	}
+	return id
 })
