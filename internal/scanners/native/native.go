@@ -400,8 +400,3 @@ func readable(mangled []string) []inventory.Name {
 	}
 	return out
 }
-
-// String names a rule set's size, for errors and tests.
-func (set *ruleset) String() string {
-	return fmt.Sprintf("%d rules, %d runtimes, %d literals", len(set.rules), len(set.runtimes), len(set.literals))
-}

@@ -87,12 +87,6 @@ func (t *targets) at(addr uint64) (int32, bool) {
 	return t.places.get(addr)
 }
 
-// imported returns the import whose slot or stub is at addr.
-func (t *targets) imported(addr uint64) (int32, bool) {
-	i, ok := t.at(addr)
-	return i, ok && i >= 0
-}
-
 // through returns what is meant by the slot or stub at addr: an import, with
 // addr itself as the target, or, with -1 for the import, the address of what
 // the binary offers itself and uses as others would, or what it reaches through
