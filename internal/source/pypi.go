@@ -38,8 +38,7 @@ func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
 		return nil, err
 	}
 	if settings.noIndex {
-		return nil, fault.New(fault.Unavailable, "pip's settings forbid to ask an index (no-index)").
-			Try("unset no-index, or scan a wheel from disk")
+		return nil, noIndex()
 	}
 	f := newFetcher(req)
 	settings.trustCertificates(f.egress)
@@ -94,6 +93,11 @@ func openPyPI(ctx context.Context, req Request) (opened *Opened, err error) {
 		return nil, err
 	}
 	return o, describe(o)
+}
+
+func noIndex() error {
+	return fault.New(fault.Unavailable, "pip's settings forbid to ask an index (no-index)").
+		Try("unset no-index, or scan a wheel from disk")
 }
 
 func fileNames(files []distFile) []string {

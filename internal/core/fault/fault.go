@@ -23,12 +23,13 @@ const (
 	Exhausted // a plan's limit
 	Throttled // a rate limit
 	Unavailable
-	Corrupt // bytes that are not what they were promised to be
+	Corrupt     // bytes that are not what they were promised to be
+	Unsupported // this installation has no means for it
 )
 
 var names = [...]string{
 	"internal error", "invalid", "unauthenticated", "forbidden", "not found",
-	"conflict", "exhausted", "throttled", "unavailable", "corrupt",
+	"conflict", "exhausted", "throttled", "unavailable", "corrupt", "unsupported",
 }
 
 func (k Kind) String() string {
@@ -44,6 +45,9 @@ type Error struct {
 	Message string // what happened: a phrase without a full stop
 	Help    string // what to do about it: a phrase without a full stop; may be empty
 	Err     error  // for the log only
+
+	Field string // of a request that is wrong; empty if it is none
+	Value any    // of the field, which is shown to whoever sent it
 }
 
 // Error returns the message, the help, and not the cause: what is not written
@@ -64,6 +68,12 @@ func New(k Kind, format string, args ...any) *Error {
 
 // Because records the cause, for the log.
 func (e *Error) Because(err error) *Error { e.Err = err; return e }
+
+// In names the field of a request that is wrong, and its value.
+func (e *Error) In(field string, value any) *Error {
+	e.Field, e.Value = field, value
+	return e
+}
 
 // Try adds what the user can do about it.
 func (e *Error) Try(format string, args ...any) *Error {

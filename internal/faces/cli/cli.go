@@ -33,6 +33,7 @@ const (
 
 // Streams are where the command line reads and writes.
 type Streams struct {
+	In       io.Reader // nil for a terminal
 	Out, Err io.Writer
 	Env      func(string) string
 
@@ -43,6 +44,9 @@ type Streams struct {
 // System returns the streams of the process.
 func System() Streams {
 	s := Streams{Out: os.Stdout, Err: os.Stderr, Env: os.Getenv}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		s.In = os.Stdin
+	}
 	s.OutTerminal = term.IsTerminal(int(os.Stdout.Fd()))
 	s.ErrTerminal = term.IsTerminal(int(os.Stderr.Fd()))
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
@@ -138,7 +142,7 @@ risky that is, with the evidence, and runs nothing of it.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(newScan(s), newDiff(s), newRules(s), newVersion(s), newMan(s))
+	root.AddCommand(newScan(s), newDiff(s), newServe(s), newWorker(s), newOrg(s), newUser(s), newKey(s), newRules(s), newConfig(s), newVersion(s), newMan(s))
 	return root
 }
 

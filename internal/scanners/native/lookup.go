@@ -17,6 +17,10 @@ var asking = map[string]int{
 	"objc_getClass": 0, "objc_lookUpClass": 0, "NSClassFromString": 0,
 }
 
+// calling reports whether a library function makes the system call of which it
+// is given the number.
+func calling(name string) bool { return name == "syscall" || name == "__syscall" }
+
 // maxAsked bounds the functions whose instructions are followed for names that
 // they ask for.
 const maxAsked = 2000
@@ -36,7 +40,7 @@ func (p *program) lookups(table []imported) []imported {
 	asked := 0
 	for i := range table {
 		arg, asks := asking[table[i].name]
-		calls := table[i].name == "syscall" || table[i].name == "__syscall"
+		calls := calling(table[i].name)
 		if !asks && !calls {
 			continue
 		}

@@ -117,7 +117,7 @@ func (p *program) busiest() int {
 	const head = 3
 	best, most := -1, 0
 	for fn := range p.Functions {
-		if p.marks[fn].Library != "" {
+		if !p.marks[fn].Own() {
 			continue
 		}
 		used := map[int32]bool{}

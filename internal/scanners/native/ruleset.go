@@ -26,6 +26,7 @@ type ruleset struct {
 	finder   *needle.Finder
 	origin   []int // literal of each text of the finder: a literal is looked for as ASCII and as UTF-16
 	imports  names // that any rule asks for
+	telling  names // imports that any runtime is told by
 
 	makeSecrets  sync.Once
 	secretFinder *hidden.Finder
@@ -35,6 +36,13 @@ type ruleset struct {
 
 // asksFor reports whether any rule asks for an import of that name.
 func (set *ruleset) asksFor(name string) bool { return set.imports.match(name) }
+
+// follows reports whether it matters where an import of that name is used:
+// to a rule, to what tells runtimes, or for what is asked by name through it.
+func (set *ruleset) follows(name string) bool {
+	_, asks := asking[name]
+	return asks || calling(name) || set.asksFor(name) || set.telling.match(name)
+}
 
 // compiled is a rule ready to be tried.
 type compiled struct {
@@ -82,6 +90,10 @@ func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
 	s.imports = names{exact: map[string]bool{}}
 	for i := range s.rules {
 		s.imports.gather(&s.rules[i].when)
+	}
+	s.telling = names{exact: map[string]bool{}}
+	for i := range s.runtimes {
+		s.telling.gather(&s.runtimes[i].when)
 	}
 	return s, nil
 }

@@ -51,7 +51,7 @@ const maxHits = 16
 func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
 	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: map[string]uint64{}}
 	s.program.stop = stop
-	table := s.program.imports()
+	table := s.program.imports(set.follows)
 	s.imports = slices.Concat(table, s.program.lookups(table), s.program.kernel(), s.program.linked(set.asksFor))
 	for i := range s.imports {
 		s.importIndex[s.imports[i].name] = append(s.importIndex[s.imports[i].name], i)

@@ -42,21 +42,21 @@ type imported struct {
 	wholly        bool // and the binary is that runtime
 	place         uint64
 	used          bool     // some code refers to it
-	own           []uint64 // uses in own code
-	shared        []uint64 // uses in known code of a library
+	own           []uint64 // uses in own code, if it is wanted
+	shared        []uint64 // uses in known code of a library, likewise
 }
 
 // program is the code of a subject.
 type program struct {
 	*code.Code
-	bin      *native.Binary
-	marks    []known.Mark // by function: the library that it belongs to
-	values   *value.Reader
-	section  int             // that held the last address of which packed was asked
-	stop     func() bool     // the time is up; nil for never
-	share    float64         // of own functions, those that are reached; 0 if nobody asked
-	byTo     []image.Pointer // p.Pointers by where they point, once asked for
-	reliable bool            // references to imports are found as a rule, so that their absence means something
+	bin        *native.Binary
+	marks      []known.Mark // by function: the library that it belongs to
+	values     *value.Reader
+	section    int             // that held the last address of which packed was asked
+	stop       func() bool     // the time is up; nil for never
+	understood int             // what complete says: more than 0 if so, less if not; 0 if nobody asked
+	byTo       []image.Pointer // p.Pointers by where they point, once asked for
+	reliable   bool            // references to imports are found as a rule, so that their absence means something
 }
 
 func newProgram(b *native.Binary) *program {
@@ -71,22 +71,30 @@ func (p *program) stopped() bool { return p.stop != nil && p.stop() }
 // refer to before the others count as unused.
 const reliably = 0.8
 
+// fewRefs is up to how many references are looked at sooner than it is said
+// whether they are wanted.
+const fewRefs = 4
+
 // stubSize is how far into a stub the use of its own import can stand, in bytes.
 const stubSize = 24
 
-// imports returns what the import table names, with its uses.
-func (p *program) imports() []imported {
+// imports returns what the import table names, with the uses of what is wanted.
+func (p *program) imports(wanted func(name string) bool) []imported {
 	out := make([]imported, 0, len(p.bin.Imports))
-	uses := p.Uses()
 	functions, found := 0, 0
 	for i := range p.bin.Imports {
 		imp := &p.bin.Imports[i]
 		one := imported{name: imp.Name, library: imp.Library, place: cmp.Or(imp.Stub, imp.Slot)}
-		for _, r := range uses[i] {
+		refs := p.ImportRefs(i)
+		all := len(refs) <= fewRefs || wanted(imp.Name)
+		for _, r := range refs {
 			if p.Func(r.Addr) < 0 && r.Kind == code.Jump || imp.Stub != 0 && r.Addr-imp.Stub < stubSize {
 				continue // the stub itself
 			}
 			one.used = true
+			if !all {
+				break
+			}
 			if p.isOwn(r.Addr) {
 				one.own = append(one.own, r.Addr)
 			} else {
@@ -195,7 +203,7 @@ func (p *program) packed(addr uint64) bool {
 func (p *program) linked(wanted func(name string) bool) []imported {
 	var out []imported
 	for fn := range p.Functions {
-		if p.marks[fn].Library == "" || p.Functions[fn].Name == "" {
+		if p.marks[fn].Own() || p.Functions[fn].Name == "" {
 			continue
 		}
 		name := strings.TrimPrefix(strings.TrimLeft(p.Functions[fn].Name, "_"), "libc_")
@@ -218,7 +226,7 @@ func (p *program) linked(wanted func(name string) bool) []imported {
 // isOwn reports whether the code at an address is not of a known library.
 func (p *program) isOwn(addr uint64) bool {
 	fn := p.Func(addr)
-	return fn < 0 || p.marks[fn].Library == ""
+	return fn < 0 || p.marks[fn].Own()
 }
 
 // calledByOwn reports whether code of the binary's own leads to one of these
@@ -300,31 +308,61 @@ func (p *program) locate(e finding.Evidence, at uint64) finding.Evidence {
 // which nothing leads to is worth a word: ways to almost all of the others were
 // found.
 func (p *program) complete() bool {
-	if p.share == 0 {
-		own, reached := 1, 1
-		for fn := range p.Functions {
-			if p.marks[fn].Library != "" {
-				continue
-			}
-			if _, ok := p.Reached(fn); ok {
-				reached++
-			} else if own-reached < 4*fewUnled && p.isStub(fn) {
-				continue
-			}
-			own++
-		}
-		p.share = float64(reached) / float64(own)
-		sized := p.bin.Functions.Coverage >= 0.8
-		switch {
-		case !sized && own > several:
-			p.share = -1 // much of the code may be that of functions not found
-		case own-reached <= min(fewUnled, own/8):
-			p.share = 1
-		case sized && own <= small:
-			p.share = min(1, 2*p.share) // one function makes a great difference
+	if p.understood == 0 {
+		p.understood = -1
+		if p.Read && p.led() {
+			p.understood = 1
 		}
 	}
-	return p.Read && p.share >= 0.95
+	return p.understood > 0
+}
+
+// led reports whether ways were found to almost all functions of the binary's
+// own, stubs aside. To tell these takes to read their instructions, so they are
+// looked at only as long as they make a difference.
+func (p *program) led() bool {
+	reached := 1
+	var others []int
+	for fn := range p.Functions {
+		if !p.marks[fn].Own() {
+			continue
+		}
+		if _, ok := p.Reached(fn); ok {
+			reached++
+		} else {
+			others = append(others, fn)
+		}
+	}
+	unled := 0
+	for i, fn := range others {
+		if p.mostLed(reached, unled+len(others)-i) {
+			return true
+		}
+		if !p.mostLed(reached, unled) {
+			return false
+		}
+		if unled >= 4*fewUnled || !p.isStub(fn) {
+			unled++
+		}
+	}
+	return p.mostLed(reached, unled)
+}
+
+// mostLed reports whether functions that are reached are almost all, beside
+// those that nothing leads to. If some of the latter are too many, more are.
+func (p *program) mostLed(reached, unled int) bool {
+	own := reached + unled
+	share := float64(reached) / float64(own)
+	sized := p.bin.Functions.Coverage >= 0.8
+	switch {
+	case !sized && own > several:
+		return false // much of the code may be that of functions not found
+	case unled <= min(fewUnled, own/8):
+		return true
+	case sized && own <= small:
+		share *= 2 // one function makes a great difference
+	}
+	return share >= 0.95
 }
 
 const (
@@ -442,13 +480,43 @@ const maxPointers = 4
 // pointersTo returns where the addresses from lo up to hi stand in data.
 func (p *program) pointersTo(lo, hi uint64) []uint64 {
 	if p.byTo == nil {
-		p.byTo = slices.Clone(p.Pointers)
-		slices.SortFunc(p.byTo, func(a, b image.Pointer) int { return cmp.Or(cmp.Compare(a.To, b.To), cmp.Compare(a.At, b.At)) })
+		p.byTo = byTo(p.Pointers)
 	}
 	var out []uint64
 	i, _ := slices.BinarySearchFunc(p.byTo, lo, func(p image.Pointer, to uint64) int { return cmp.Compare(p.To, to) })
 	for ; i < len(p.byTo) && p.byTo[i].To <= hi && len(out) < maxPointers; i++ {
 		out = append(out, p.byTo[i].At)
+	}
+	return out
+}
+
+// byTo returns pointers, which are sorted by where they stand, sorted by where
+// they point first. It files them by one digit of that after the other, the
+// lowest first, which compares nothing.
+func byTo(list []image.Pointer) []image.Pointer {
+	const digit = 11 // bits
+	out, spare := slices.Clone(list), make([]image.Pointer, len(list))
+	lowest, all := ^uint64(0), uint64(0)
+	for _, p := range list {
+		lowest = min(lowest, p.To)
+	}
+	for _, p := range list {
+		all |= p.To - lowest
+	}
+	for shift := 0; all>>shift > 0; shift += digit {
+		var first [1<<digit + 1]int
+		for _, p := range out {
+			first[(p.To-lowest)>>shift%(1<<digit)+1]++
+		}
+		for i := 1; i < len(first); i++ {
+			first[i] += first[i-1]
+		}
+		for _, p := range out {
+			at := &first[(p.To-lowest)>>shift%(1<<digit)]
+			spare[*at] = p
+			*at++
+		}
+		out, spare = spare, out
 	}
 	return out
 }
@@ -531,7 +599,7 @@ func (p *program) around(addr uint64, calls int) map[int]bool {
 	for ; calls > 0 && len(layer) > 0; calls-- {
 		var next []int
 		visit := func(fn int) {
-			if fn >= 0 && !seen[fn] && p.marks[fn].Library == "" && len(seen) < maxAround {
+			if fn >= 0 && !seen[fn] && p.marks[fn].Own() && len(seen) < maxAround {
 				seen[fn] = true
 				next = append(next, fn)
 			}

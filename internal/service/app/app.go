@@ -149,15 +149,15 @@ func CheckScan(req ScanRequest) error {
 
 // open gets the target, and tells watchers how far that is.
 func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error) {
-	var cache, records string
+	var records string
 	if a.opt.DataDir != "" {
-		cache, records = filepath.Join(a.opt.DataDir, "cache"), filepath.Join(a.opt.DataDir, "prebuilt")
+		records = filepath.Join(a.opt.DataDir, "prebuilt")
 	}
 	return source.Open(ctx, source.Request{
 		Target:     req.Target,
 		Platform:   req.Platform,
 		Egress:     egress.New(egress.Options{Version: a.opt.Version, AllowPrivate: a.opt.AllowPrivate, Offline: req.Offline}),
-		CacheDir:   cache,
+		CacheDir:   a.cacheDir(),
 		ProjectDir: a.opt.ProjectDir,
 		Prebuilt:   source.Prebuilt{Fetch: req.FetchPrebuilt, Hosts: req.FetchHosts, Records: records, Now: req.Now},
 		Progress: func(done, total int64, what string) {
@@ -166,6 +166,14 @@ func (a *App) open(ctx context.Context, req ScanRequest) (*source.Opened, error)
 			}
 		},
 	})
+}
+
+// cacheDir keeps what was fetched; empty for nowhere.
+func (a *App) cacheDir() string {
+	if a.opt.DataDir == "" {
+		return ""
+	}
+	return filepath.Join(a.opt.DataDir, "cache")
 }
 
 // rulesOf returns the rules of the scanners that ran, sorted by ID.

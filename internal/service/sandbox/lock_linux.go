@@ -142,18 +142,18 @@ func closable() error {
 
 // handledBy returns what a version of the ABI can handle, and what it cannot yet.
 func handledBy(abi int) (attr unix.LandlockRulesetAttr, missing []string) {
-	attr.Access_fs = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1 // all of version 1
+	attr.Handled_access_fs = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1 // all of version 1
 	if abi >= 2 {
-		attr.Access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
 	}
 	if abi >= 3 {
-		attr.Access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
 	if abi >= 5 {
-		attr.Access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	}
 	if abi >= 4 {
-		attr.Access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	} else {
 		missing = append(missing, "Landlock for the network (Linux 6.7)")
 	}
@@ -173,10 +173,10 @@ func closeOff(c cell) (missing []string, err error) {
 		return nil, err
 	}
 	attr, missing := handledBy(abi)
-	size := unsafe.Sizeof(attr)
+	size := unsafe.Offsetof(attr.Quiet_access_fs)
 	switch {
 	case abi < 4: // whose kernels know a shorter structure
-		size = unsafe.Offsetof(attr.Access_net)
+		size = unsafe.Offsetof(attr.Handled_access_net)
 	case abi < 6:
 		size = unsafe.Offsetof(attr.Scoped)
 	}
@@ -186,7 +186,7 @@ func closeOff(c cell) (missing []string, err error) {
 	}
 	defer unix.Close(int(set))
 	allow := func(path string, access uint64) error {
-		return beneath(int(set), path, access&attr.Access_fs)
+		return beneath(int(set), path, access&attr.Handled_access_fs)
 	}
 	if err := allow(c.Temp, useTemp); err != nil {
 		return missing, err

@@ -3,7 +3,8 @@ package known
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"sort"
+	"math"
+	"slices"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
@@ -35,14 +36,14 @@ type Slots func(offset int, addr uint64) string
 func KeyOf(arch image.Arch, addr uint64, code []byte, slots Slots) (Key, int) {
 	s := stream{arch: arch, addr: addr, code: code[:min(len(code), most)], slots: slots}
 	for s.at < len(s.code) {
-		if s.step() == broken {
+		if s.advance(math.MaxInt) == broken {
 			return 0, 0
 		}
 	}
 	if len(code) > most || len(s.body) < least {
 		return 0, 0
 	}
-	return s.key(len(s.body)), len(s.body)
+	return keyOf(s.body), len(s.body)
 }
 
 // A flow says how control goes on behind an instruction.
@@ -64,6 +65,7 @@ type stream struct {
 
 	at    int // in code
 	body  []byte
+	ends  []int // of the body, where a function of unknown size may end
 	steps int
 	pages [32]pageRef // by register; AArch64
 	x86   x86         // the instruction at hand
@@ -90,10 +92,10 @@ func (s *stream) name(name string) {
 	s.body = append(append(s.body, markSlot), sum[:3]...)
 }
 
-// key is that of the first n bytes of the body.
-func (s *stream) key(n int) Key {
-	sum := sha256.Sum256(s.body[:n])
-	return Key(begin(s.body[:n]))<<wholeBits | Key(binary.BigEndian.Uint32(sum[:]))
+// keyOf is the key of a body.
+func keyOf(body []byte) Key {
+	sum := sha256.Sum256(body)
+	return Key(begin(body))<<wholeBits | Key(binary.BigEndian.Uint32(sum[:]))
 }
 
 // begin returns 24 bits of how a body begins.
@@ -119,8 +121,9 @@ func byBody(c *code.Code, marks []Mark) {
 	}
 	slots := SlotNames(c.Image)
 	s := stream{arch: c.Image.Arch, slots: slots}
-	for i, e := range Extents(c.Image, c.Functions) {
-		if l := s.find(t, e); l != "" {
+	x := newCutter(c.Image)
+	for i := range c.Functions {
+		if l := s.find(t, x.cut(c.Functions, i)); l != Own {
 			marks[i] = Mark{l, Body}
 		}
 	}
@@ -136,24 +139,40 @@ type Extent struct {
 // Extents returns the bytes of functions, which are sorted by address. One whose
 // size is not known goes on to the next, or to the end of its section.
 func Extents(m *image.Image, functions []image.Function) []Extent {
-	ends := sectionEnds(m)
-	out := make([]Extent, 0, len(functions))
+	out := make([]Extent, len(functions))
+	x := newCutter(m)
 	for i := range functions {
-		f := &functions[i]
-		b := m.At(f.Addr)
-		size := uint64(len(b))
-		if i+1 < len(functions) {
-			size = min(size, functions[i+1].Addr-f.Addr)
-		}
-		if f.Size > 0 {
-			size = min(size, f.Size)
-		}
-		if k := sort.Search(len(ends), func(k int) bool { return ends[k] > f.Addr }); k < len(ends) {
-			size = min(size, ends[k]-f.Addr)
-		}
-		out = append(out, Extent{f.Addr, b[:size], f.Size > 0})
+		out[i] = x.cut(functions, i)
 	}
 	return out
+}
+
+// A cutter cuts code into functions, one after the other.
+type cutter struct {
+	m    *image.Image
+	ends []uint64 // of sections, those behind the last function
+}
+
+func newCutter(m *image.Image) *cutter { return &cutter{m, sectionEnds(m)} }
+
+// cut returns the extent of function i.
+func (x *cutter) cut(functions []image.Function, i int) Extent {
+	f := &functions[i]
+	b := x.m.At(f.Addr)
+	size := uint64(len(b))
+	if i+1 < len(functions) {
+		size = min(size, functions[i+1].Addr-f.Addr)
+	}
+	if f.Size > 0 {
+		size = min(size, f.Size)
+	}
+	for len(x.ends) > 0 && x.ends[0] <= f.Addr {
+		x.ends = x.ends[1:]
+	}
+	if len(x.ends) > 0 {
+		size = min(size, x.ends[0]-f.Addr)
+	}
+	return Extent{f.Addr, b[:size], f.Size > 0}
 }
 
 func sectionEnds(m *image.Image) []uint64 {
@@ -163,7 +182,7 @@ func sectionEnds(m *image.Image) []uint64 {
 			out = append(out, s.Addr+s.Size)
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
+	slices.Sort(out)
 	return out
 }
 
@@ -174,49 +193,58 @@ func SlotNames(m *image.Image) Slots {
 		return nil
 	}
 	at := make(map[uint64]string, len(m.Imports))
+	first, last := ^uint64(0), uint64(0)
 	for i := range m.Imports {
 		if imp := &m.Imports[i]; imp.Slot != 0 {
 			at[imp.Slot] = imp.Name
+			first, last = min(first, imp.Slot), max(last, imp.Slot)
 		}
 	}
-	return func(_ int, addr uint64) string { return at[addr] }
+	return func(_ int, addr uint64) string {
+		if addr < first || addr > last {
+			return ""
+		}
+		return at[addr]
+	}
 }
 
 // find looks a function up. Few functions begin as known ones do, so most are
 // read no further than their beginning.
 func (s *stream) find(t *bodyTable, e Extent) Library {
+	if len(e.Code) < least && (s.arch != image.AArch64 || s.slots == nil) {
+		return Own // only there a body can be longer than the code, by the names of imports
+	}
 	s.addr, s.code, s.at, s.body, s.steps = e.Addr, e.Code[:min(len(e.Code), most)], 0, s.body[:0], 0
 	clear(s.pages[:])
-	var ends []int // of the body, where a function of unknown size may end
-	checked, whole := false, true
+	s.ends = s.ends[:0]
+	enough, whole := opening, true
 	for s.at < len(s.code) {
-		n := len(s.body)
-		f := s.step()
+		f := s.advance(enough)
 		if f == broken {
 			whole = false
 			break
 		}
-		if !checked && len(s.body) >= opening {
-			if checked = true; !t.begins(begin(s.body)) {
+		if len(s.body) >= enough {
+			if enough = math.MaxInt; !t.begins(begin(s.body)) {
 				whole = false
 				break
 			}
 		}
-		if !e.Sized && len(s.body) >= least && (f == stop || f == padding && n >= least) && len(ends) < maxEnds {
-			ends = append(ends, len(s.body))
+		if !e.Sized && (f == stop || f == padding) && len(s.body) >= least && len(s.ends) < maxEnds {
+			s.ends = append(s.ends, len(s.body))
 		}
 	}
 	if whole && len(e.Code) <= most && len(s.body) >= least {
-		if l := t.library(s.key(len(s.body))); l != "" {
+		if l := t.library(s.body); l != Own {
 			return l
 		}
 	}
-	for i, n := range ends {
-		if i == 0 || n != ends[i-1] {
-			if l := t.library(s.key(n)); l != "" {
+	for i, n := range s.ends {
+		if i == 0 || n != s.ends[i-1] {
+			if l := t.library(s.body[:n]); l != Own {
 				return l
 			}
 		}
 	}
-	return ""
+	return Own
 }

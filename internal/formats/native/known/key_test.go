@@ -2,8 +2,10 @@ package known_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -212,6 +214,59 @@ func TestVectorInstructionSizes(t *testing.T) {
 	}
 }
 
+// sameBody asks that what tables tell about instructions is what reading each of
+// them says.
+func sameBody(t *testing.T, arch image.Arch, code []byte, slots known.Slots) {
+	t.Helper()
+	want, stops, whole := known.Read(arch, code, slots, true)
+	got, ends, ok := known.Read(arch, code, slots, false)
+	if ok != whole || !bytes.Equal(got, want) || !slices.Equal(ends, stops) {
+		t.Errorf("%s: % x: body % x with ends %d, %t; by steps % x with ends %d, %t", arch, code, got, ends, ok, want, stops, whole)
+	}
+}
+
+// TestPlainX86 reads every opcode with every prefix that matters and every way to
+// name an operand.
+func TestPlainX86(t *testing.T) {
+	slots := func(int, uint64) string { return "name" }
+	for _, prefix := range []string{"", "\x48", "\x41", "\x66", "\xf3", "\x66\x48", "\xf2\x44", "\x0f", "\x48\x0f", "\x66\x0f", "\xf3\x4d\x0f", "\x66\x66", "\x48\x48"} {
+		for op := range 256 {
+			for place := range 256 {
+				for _, base := range []byte{0x24, 0x25, 0x8b} {
+					if base != 0x24 && (place&7 != 4 || place >= 0xc0) {
+						continue // there is no SIB to hold it
+					}
+					code := append([]byte(prefix), byte(op), byte(place), base)
+					code = append(code, "\x11\x22\x33\x44\x50\x51\x52\x53\xc3\xcc\x50\x50\x50\x50\x50\x50"...)
+					for _, arch := range []image.Arch{image.X86_64, image.X86} {
+						if sameBody(t, arch, code, nil); place&0xc7 == 5 {
+							sameBody(t, arch, code, slots)
+						}
+						if t.Failed() {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestPlainARM64 reads instructions of every kind behind one that makes the page
+// of an address.
+func TestPlainARM64(t *testing.T) {
+	for kind := range uint32(1 << 11) {
+		for _, rest := range []uint32{0, 0x03ff, 0x1ff, 0x0c0020, 0x1f0000, 0x1fffff} {
+			code := binary.LittleEndian.AppendUint32(nil, 0x90000000) // adrp x0
+			for _, in := range []uint32{kind<<21 | rest, kind<<21 | rest&^0x3e0, 0xf2800000 | rest&31, 0xd63f0000} {
+				code = binary.LittleEndian.AppendUint32(code, in)
+			}
+			sameBody(t, image.AArch64, code, nil)
+			sameBody(t, image.AArch64, code, func(int, uint64) string { return "name" })
+		}
+	}
+}
+
 func FuzzKeyOf(f *testing.F) {
 	for _, arch := range []image.Arch{image.X86_64, image.X86, image.AArch64} {
 		f.Add(string(arch), uint64(0x1000), []byte("\x55\x48\x89\xe5\x48\x8b\x05\x10\x00\x00\x00\xff\x15\x20\x00\x00\x00\x5d\xc3\xcc\x0f\x1f\x44\x00\x00"))
@@ -230,6 +285,8 @@ func FuzzKeyOf(f *testing.F) {
 		if k != again || n != m || asked > 2*len(code) {
 			t.Errorf("key %#x of %d bytes, then %#x of %d", k, n, again, m)
 		}
+		sameBody(t, image.Arch(arch), code, slots)
+		sameBody(t, image.Arch(arch), code, nil)
 		for _, a := range []image.Arch{image.X86_64, image.X86} {
 			if size := known.InstructionSize(a, code); size > len(code) || size > 15 {
 				t.Errorf("%s: an instruction of %d bytes in %d", a, size, len(code))

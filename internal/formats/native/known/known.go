@@ -16,33 +16,51 @@ import (
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
 )
 
-// A Library is what a function belongs to; empty for the program's own code.
-type Library string
+// A Library is what a function belongs to.
+type Library uint8
 
-// The libraries.
+// The libraries, by their numbers in the data: append only.
 const (
-	Glibc      Library = "glibc"
-	Musl       Library = "musl"
-	MinGW      Library = "mingw-crt"
-	VisualC    Library = "msvc-crt" // its runtime, and what programs for Windows of several publishers share
-	Libgcc     Library = "libgcc"
-	Libstdcxx  Library = "libstdc++"
-	Libcxx     Library = "libc++"
-	CompilerRT Library = "compiler-rt"
-	RustStd    Library = "rust-std" // and what programs in Rust of several publishers share
-	GoStd      Library = "go-std"
-	OpenSSL    Library = "openssl"
-	Zlib       Library = "zlib"
-	SQLite     Library = "sqlite"
-	Libuv      Library = "libuv"
-	Mimalloc   Library = "mimalloc"
-	Shared     Library = "shared" // what else programs of two publishers or more share
+	Own Library = iota // none: the program's own code
+	Glibc
+	Musl
+	MinGW
+	VisualC // its runtime, and what programs for Windows of several publishers share
+	Libgcc
+	Libstdcxx
+	Libcxx
+	CompilerRT
+	RustStd // and what programs in Rust of several publishers share
+	GoStd
+	OpenSSL
+	Zlib
+	SQLite
+	Libuv
+	Mimalloc
+	Shared // what else programs of two publishers or more share
 )
 
-// libraries lists them in the order of their numbers in the data: append only.
-var libraries = []Library{
-	"", Glibc, Musl, MinGW, VisualC, Libgcc, Libstdcxx, Libcxx, CompilerRT, RustStd, GoStd, OpenSSL, Zlib, SQLite, Libuv, Mimalloc, Shared,
+var libraries = [...]string{
+	Own:        "",
+	Glibc:      "glibc",
+	Musl:       "musl",
+	MinGW:      "mingw-crt",
+	VisualC:    "msvc-crt",
+	Libgcc:     "libgcc",
+	Libstdcxx:  "libstdc++",
+	Libcxx:     "libc++",
+	CompilerRT: "compiler-rt",
+	RustStd:    "rust-std",
+	GoStd:      "go-std",
+	OpenSSL:    "openssl",
+	Zlib:       "zlib",
+	SQLite:     "sqlite",
+	Libuv:      "libuv",
+	Mimalloc:   "mimalloc",
+	Shared:     "shared",
 }
+
+func (l Library) String() string { return libraries[l] }
 
 // A Method says how a function is known, the surest last.
 type Method uint8
@@ -64,6 +82,9 @@ type Mark struct {
 	By      Method
 }
 
+// Own reports whether a function is the program's own.
+func (m Mark) Own() bool { return m.Library == Own }
+
 // Label returns a mark for each of c.Functions. The language is the main one of
 // the binary, as in native.Binary.
 func Label(c *code.Code, language string) []Mark {
@@ -77,7 +98,7 @@ func Label(c *code.Code, language string) []Mark {
 		return marks
 	}
 	for i := range c.Functions {
-		if l := Named(c.Image, c.Functions[i].Name); l != "" {
+		if l := Named(c.Image, c.Functions[i].Name); l != Own {
 			marks[i] = Mark{l, Symbol}
 		}
 	}

@@ -157,12 +157,12 @@ func check(t *testing.T, p program, sources map[string]string, args []string) {
 			case name == "", isThunk(c, i):
 			case isOwn(name):
 				own++
-				if marks[i].Library != "" {
+				if marks[i].Library != known.Own {
 					t.Errorf("%s: %s is marked as %s by %s", b.name, name, marks[i].Library, marks[i].By)
 				}
 			default:
 				others++
-				if marks[i].Library != "" {
+				if marks[i].Library != known.Own {
 					found++
 				} else {
 					missing[name] = true

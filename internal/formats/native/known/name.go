@@ -9,7 +9,7 @@ import (
 )
 
 // Named returns the library that a function of that name belongs to, mangled as
-// in the file; empty if the name does not say. Names that programs give to
+// in the file; [Own] if the name does not say. Names that programs give to
 // functions of their own do not count, nor do those of templates and generic
 // functions that are made for a closure: its code is put into them.
 func Named(m *image.Image, name string) Library {
@@ -18,7 +18,7 @@ func Named(m *image.Image, name string) Library {
 	}
 	switch {
 	case len(name) < 3:
-		return ""
+		return Own
 	case strings.HasPrefix(name, "_Z"):
 		return itanium(name)
 	case strings.HasPrefix(name, "_R"):
@@ -27,14 +27,16 @@ func Named(m *image.Image, name string) Library {
 		return visual(name)
 	}
 	bare := name
-	for _, part := range []string{".cold", ".part.", ".constprop.", ".isra."} {
-		bare, _, _ = strings.Cut(bare, part)
+	if strings.Contains(name, ".") {
+		for _, part := range []string{".cold", ".part.", ".constprop.", ".isra."} {
+			bare, _, _ = strings.Cut(bare, part)
+		}
 	}
 	table := elsewhere
 	if m.Format == image.PE {
 		table = onWindows
 	}
-	if l := table.exact[bare]; l != "" {
+	if l := table.exact[bare]; l != Own {
 		return l
 	}
 	for _, p := range table.prefixes[bare[:2]] {
@@ -42,7 +44,7 @@ func Named(m *image.Image, name string) Library {
 			return p.library
 		}
 	}
-	return ""
+	return Own
 }
 
 // A names table finds the library of a name of C. A name that ends with a star
@@ -140,10 +142,10 @@ func itanium(name string) Library {
 	case hasAny(scope, "St", "Sa", "Sb", "Ss", "Si", "So", "Sd", "9__gnu_cxx", "10__cxxabiv1"):
 		found = Libstdcxx
 	default:
-		return ""
+		return Own
 	}
 	if strings.Contains(name, "Ul") || strings.Contains(name, "XadL") || slices.ContainsFunc(callers, func(c string) bool { return strings.Contains(name, c) }) {
-		return "" // a lambda or a function is among its arguments
+		return Own // a lambda or a function is among its arguments
 	}
 	return found
 }
@@ -155,7 +157,9 @@ func hasAny(s string, prefixes ...string) bool {
 // isLegacyRust reports whether a name ends as those of Rust do: with a hash of
 // 16 digits.
 func isLegacyRust(name string) bool {
-	name, _, _ = strings.Cut(name, ".llvm.")
+	if !strings.HasSuffix(name, "E") {
+		name, _, _ = strings.Cut(name, ".llvm.")
+	}
 	const tail = len("17h0123456789abcdefE")
 	return len(name) > tail && strings.HasSuffix(name, "E") && strings.HasPrefix(name[len(name)-tail:], "17h")
 }
@@ -176,10 +180,10 @@ func legacyRust(path string) Library {
 		if hasAny(owner, "std..", "core..fmt", "core..num", "core..str", "core..char", "alloc..string", "alloc..ffi") && !strings.Contains(owner, "closure") {
 			return RustStd
 		}
-		return ""
+		return Own
 	}
 	if !hasAny(path, "3std", "4core", "5alloc", "12panic_unwind", "17compiler_builtins") || hasAny(path, generic...) {
-		return ""
+		return Own
 	}
 	return RustStd
 }
@@ -200,13 +204,13 @@ func rustV0(name string) Library {
 		case "std", "core", "alloc", "panic_unwind", "panic_abort", "compiler_builtins", "std_detect", "rustc_demangle", "__rustc":
 			found = true
 		default:
-			return ""
+			return Own
 		}
 	}
 	if found {
 		return RustStd
 	}
-	return ""
+	return Own
 }
 
 // crateRoot reads the name of a crate behind its tag: a disambiguator, which is
@@ -237,5 +241,5 @@ func visual(name string) Library {
 	if strings.HasSuffix(scopes, "@std") && !strings.Contains(name, "<lambda") {
 		return VisualC
 	}
-	return ""
+	return Own
 }

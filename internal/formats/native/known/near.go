@@ -89,7 +89,7 @@ func (n *neighbours) round() bool {
 	n.drop()
 	found := false
 	for i, l := range n.may {
-		if l != "" {
+		if l != Own {
 			n.marks[i] = Mark{l, Neighbour}
 			found = true
 		}
@@ -108,7 +108,7 @@ func (n *neighbours) candidates() {
 	}
 	last := -1 // the last known function
 	for i, m := range n.marks {
-		if m.Library == "" {
+		if m.Library == Own {
 			continue
 		}
 		if last >= 0 && i-last <= window && n.marks[last].Library == m.Library {
@@ -126,13 +126,23 @@ func mangled(name string) bool { return hasAny(name, "_Z", "_R", "?") }
 // entered from outside, or by start-up code alone, as main is, or that has the
 // name of something else is the program's own, and then its neighbours are.
 func (n *neighbours) between(lo, hi int, l Library) {
+	fits := func(i int) bool {
+		return n.c.Functions[i].Size <= bulk && n.share(i-window, i) >= many && n.share(i+1, i+1+window) >= many
+	}
+	first := lo
+	for first < hi && !fits(first) {
+		first++
+	}
+	if first == hi {
+		return
+	}
 	for i := lo; i < hi; i++ {
-		if name := n.c.Functions[i].Name; n.root[i] || n.started(i) || mangled(name) && !hasAny(name, "_Zn", "_Zd") {
+		if name := n.c.Functions[i].Name; n.root[i] || mangled(name) && !hasAny(name, "_Zn", "_Zd") || n.started(i) {
 			return
 		}
 	}
-	for i := lo; i < hi; i++ {
-		if n.c.Functions[i].Size <= bulk && n.share(i-window, i) >= many && n.share(i+1, i+1+window) >= many {
+	for i := first; i < hi; i++ {
+		if fits(i) {
 			n.may[i] = l
 		}
 	}
@@ -144,7 +154,7 @@ func (n *neighbours) started(i int) bool {
 	found := false
 	for _, r := range n.c.Callers(i) {
 		from := n.c.Func(r.Addr)
-		if from < 0 || from == i || n.marks[from].Library == "" && !n.start[from] {
+		if from < 0 || from == i || n.marks[from].Library == Own && !n.start[from] {
 			continue
 		}
 		if !n.start[from] {
@@ -170,17 +180,17 @@ func (n *neighbours) share(lo, hi int) int {
 func (n *neighbours) drop() {
 	var out []int
 	for i, l := range n.may {
-		if l != "" && !n.private(i) {
+		if l != Own && !n.private(i) {
 			out = append(out, i)
 		}
 	}
 	for len(out) > 0 {
 		i := out[len(out)-1]
 		out = out[:len(out)-1]
-		if n.may[i] == "" {
+		if n.may[i] == Own {
 			continue
 		}
-		n.may[i] = ""
+		n.may[i] = Own
 		for _, r := range n.c.From(i) {
 			if to := n.c.Func(r.Target); r.Import < 0 && to >= 0 && near(i, to) {
 				out = append(out, to)
@@ -194,7 +204,7 @@ func (n *neighbours) drop() {
 func (n *neighbours) private(i int) bool {
 	for _, r := range n.c.Callers(i) {
 		from := n.c.Func(r.Addr)
-		if from >= 0 && (n.marks[from].Library != "" || n.may[from] != "") {
+		if from >= 0 && (n.marks[from].Library != Own || n.may[from] != Own) {
 			continue
 		}
 		if from < 0 {

@@ -1,6 +1,10 @@
 package known
 
-import "github.com/loupe-sec/loupe/internal/formats/native/image"
+import (
+	"math"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/image"
+)
 
 // A Shape is what of a function lasts from one binary to another.
 type Shape struct {
@@ -15,7 +19,7 @@ func ShapeOf(arch image.Arch, addr uint64, code []byte, slots Slots) Shape {
 	s := stream{arch: arch, addr: addr, code: code[:min(len(code), most)], slots: slots}
 	end := 0
 	for s.at < len(s.code) {
-		switch s.step() {
+		switch s.advance(math.MaxInt) {
 		case broken:
 			return Shape{Size: len(code)}
 		case padding:
@@ -29,5 +33,5 @@ func ShapeOf(arch image.Arch, addr uint64, code []byte, slots Slots) Shape {
 	if len(s.body) == 0 {
 		return Shape{Size: end}
 	}
-	return Shape{Key: s.key(len(s.body)), Size: end, Short: len(s.body) < least}
+	return Shape{Key: keyOf(s.body), Size: end, Short: len(s.body) < least}
 }

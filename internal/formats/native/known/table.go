@@ -54,8 +54,8 @@ func Encode(keys map[Library][]Key) []byte {
 		total += len(list)
 	}
 	out := binary.AppendUvarint(nil, uint64(total))
-	for n, l := range libraries {
-		list := slices.Sorted(slices.Values(keys[l]))
+	for n := range libraries {
+		list := slices.Sorted(slices.Values(keys[Library(n)]))
 		if len(list) == 0 {
 			continue
 		}
@@ -132,12 +132,16 @@ func (t *bodyTable) begins(b uint32) bool {
 	return t.filter[b/64]>>(b%64)&1 != 0
 }
 
-// library returns what a body belongs to; empty if it is not known.
-func (t *bodyTable) library(k Key) Library {
+// library returns what a body belongs to; [Own] if it is not known.
+func (t *bodyTable) library(body []byte) Library {
+	if !t.begins(begin(body)) {
+		return Own
+	}
+	k := keyOf(body)
 	for i := t.slot(k); t.slots[i] != 0; i = (i + 1) & (len(t.slots) - 1) {
 		if t.slots[i]>>8 == uint64(k) {
-			return libraries[byte(t.slots[i])]
+			return Library(t.slots[i])
 		}
 	}
-	return ""
+	return Own
 }

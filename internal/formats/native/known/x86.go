@@ -301,6 +301,10 @@ const (
 // moves on behind it.
 func (s *stream) stepX86(wide bool) flow {
 	b := s.code[s.at:]
+	if b[0] == 0xcc { // much padding is made of it
+		s.at++
+		return padding
+	}
 	if s.local(b, wide) {
 		return on
 	}

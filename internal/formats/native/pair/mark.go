@@ -39,7 +39,7 @@ func Marks(c *code.Code, libraries []known.Mark) *inventory.Marks {
 	for i := range n {
 		f := &c.Functions[i]
 		m := &out.Functions[i]
-		*m = inventory.Mark{Name: f.Name, Addr: f.Addr, Size: f.Size, Known: i < len(libraries) && libraries[i].Library != ""}
+		*m = inventory.Mark{Name: f.Name, Addr: f.Addr, Size: f.Size, Known: i < len(libraries) && !libraries[i].Own()}
 		shape := known.ShapeOf(c.Image.Arch, f.Addr, trimmed(c.Image.Arch, extents[i]), slots)
 		m.Body, m.Size, m.Short = uint64(shape.Key), uint64(shape.Size), shape.Short
 		refer(c, i, n, m, index)

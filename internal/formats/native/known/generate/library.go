@@ -89,7 +89,7 @@ func (c *collection) library(l known.Library, path string) error {
 		count += c.object(l, m.Data)
 	}
 	if count > 0 {
-		c.source(c.shown(path), string(l), data, count, 1)
+		c.source(c.shown(path), l.String(), data, count, 1)
 	}
 	return nil
 }
