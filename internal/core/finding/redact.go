@@ -3,25 +3,36 @@ package finding
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
+// A secretShape is what a text looks like that carries a credential.
+type secretShape struct {
+	*regexp.Regexp          // the first group is kept, the rest is replaced
+	needs          []string // one of which, in any case, every match holds: looking for them is faster by far
+}
+
 // secretShapes are texts that carry a credential whatever surrounds them: a
 // password in a URL, an authorisation header, the tokens of large services by
 // their documented prefixes, a value assigned to a name that says it is secret.
-// The first group of each is kept, the rest is replaced.
-var secretShapes = []*regexp.Regexp{
-	regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`),
-	regexp.MustCompile(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`(?i)(["'][^"']{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key)[^"']{0,20}["']\s*,\s*["'])[^"'\s]{6,}`),
-	regexp.MustCompile(`(\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']{1,64}:)[^\s"']{3,}`),
-	regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|token|secret|api-key)[ =]["']?)[^\s"'-][^\s"']{5,}`),
-	regexp.MustCompile(`\b(gh[pousr]_|npm_)[A-Za-z0-9]{36}`),
-	regexp.MustCompile(`\b((?:github_pat_|glpat-|xox[abprs]-|sk_live_|rk_live_|pypi-AgE|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`),
-	regexp.MustCompile(`\b(sk-(?:[a-z]{2,8}-)*)[A-Za-z0-9_-]{24,}`),
-	regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`),
+var secretShapes = []secretShape{
+	{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`), []string{"@"}},
+	{regexp.MustCompile(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`), []string{"authorization"}},
+	{regexp.MustCompile(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`), []string{"auth", "passw", "secret", "api", "access"}},
+	{regexp.MustCompile(`(?i)(["'][^"']{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key)[^"']{0,20}["']\s*,\s*["'])[^"'\s]{6,}`), []string{"passw", "secret", "api", "access", "auth", "private"}},
+	{regexp.MustCompile(`(\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']{1,64}:)[^\s"']{3,}`), []string{"-u"}},
+	{regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|token|secret|api-key)[ =]["']?)[^\s"'-][^\s"']{5,}`), []string{"-pass", "-token", "-secret", "-api-key"}},
+	{regexp.MustCompile(`\b(gh[pousr]_|npm_)[A-Za-z0-9]{36}`), []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "npm_"}},
+	{regexp.MustCompile(`\b((?:github_pat_|glpat-|xox[abprs]-|sk_live_|rk_live_|pypi-AgE|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`), []string{"github_pat_", "glpat-", "xox", "sk_live_", "rk_live_", "pypi-age", "akia", "asia", "aiza"}},
+	{regexp.MustCompile(`\b(sk-(?:[a-z]{2,8}-)*)[A-Za-z0-9_-]{24,}`), []string{"sk-"}},
+	{regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`), []string{"eyj"}},
+}
+
+// in reports whether a text, given in lower case, may have the shape.
+func (s *secretShape) in(lower string) bool {
+	return slices.ContainsFunc(s.needs, func(n string) bool { return strings.Contains(lower, n) })
 }
 
 const redacted = "[redacted]"
@@ -32,7 +43,12 @@ func Redact(text string) string {
 	if len(text) < 12 {
 		return text
 	}
-	for _, shape := range secretShapes {
+	lower := strings.ReplaceAll(strings.ToLower(text), "ſ", "s") // as expressions without case have it
+	for i := range secretShapes {
+		shape := &secretShapes[i]
+		if !shape.in(lower) {
+			continue
+		}
 		text = shape.ReplaceAllStringFunc(text, func(m string) string {
 			keep := shape.FindStringSubmatch(m)[1]
 			tail := ""
@@ -50,6 +66,9 @@ func Redact(text string) string {
 // boundary with an ellipsis. What it returns cannot move a terminal's cursor
 // nor hide a part of itself.
 func Printable(text string, limit int) string {
+	if len(text) <= limit && plain(text) {
+		return text
+	}
 	var b strings.Builder
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRuneInString(text[i:])
@@ -78,4 +97,14 @@ func Printable(text string, limit int) string {
 		i += size
 	}
 	return b.String()
+}
+
+// plain reports whether text is all of printable ASCII.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < 0x20 || text[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/faces/api/dialect"
 	"github.com/loupe-sec/loupe/internal/faces/httpd"
 	"github.com/loupe-sec/loupe/internal/service/app"
+	"github.com/loupe-sec/loupe/internal/service/billing"
 	"github.com/loupe-sec/loupe/internal/service/notify"
 	"github.com/loupe-sec/loupe/internal/service/sandbox"
 )
@@ -104,7 +105,9 @@ func (s Streams) open(ctx context.Context, cfg *config.Config, workers int) (*ap
 	server, err := app.OpenServer(ctx, app.ServerOptions{
 		Options:     app.Options{Version: version(), DataDir: cfg.Data, AllowPrivate: cfg.AllowPrivate},
 		DatabaseURL: cfg.DatabaseURL, Workers: workers, Sandbox: mode, ScanTime: cfg.ScanTime, Poll: cfg.Poll,
-		Mail: notify.Mail{URL: cfg.SMTPURL, From: cfg.MailFrom}, Log: log,
+		Mail:    notify.Mail{URL: cfg.SMTPURL, From: cfg.MailFrom},
+		Billing: billing.Options{Key: cfg.StripeKey, WebhookSecret: cfg.StripeWebhookSecret, APIBase: cfg.StripeAPIBase, Prices: cfg.StripePrices()},
+		Log:     log,
 	})
 	return server, log, err
 }

@@ -22,13 +22,14 @@ var packers = sync.Pool{New: func() any {
 // compress packs answers for clients that can unpack them.
 func compress(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Accept-Encoding")
 		if !dialect.AcceptsGzip(r.Header.Get("Accept-Encoding")) || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}
 		p := &packing{ResponseWriter: w}
-		defer p.close()
-		next.ServeHTTP(p, r)
+		next.ServeHTTP(p, r) // after a panic, what is held back is not sent
+		p.close()
 	})
 }
 
@@ -99,7 +100,6 @@ func (p *packing) start() error {
 	h := p.Header()
 	if len(p.held) >= smallest && p.packable() {
 		h.Set("Content-Encoding", "gzip")
-		h.Add("Vary", "Accept-Encoding")
 		h.Del("Content-Length")
 		p.gzip = packers.Get().(*gzip.Writer)
 		p.gzip.Reset(p.ResponseWriter)

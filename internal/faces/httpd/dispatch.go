@@ -25,49 +25,50 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(dialect.With(r.Context(), &seen.Request))
 	pattern, problem := s.route(r)
 	access := api.Access(pattern)
-	seen.pattern = pattern
-	switch {
-	case problem == nil && access == nil: // a path of another dialect's
+	if problem == nil && access == nil { // a route of another dialect's
 		problem = notFound()
-	case problem != nil && r.Method == http.MethodOptions && problem.Status == http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", problem.Headers.Get("Allow"))
-		w.WriteHeader(http.StatusNoContent)
-		return
 	}
 	if problem != nil {
-		access = &dialect.Access{Public: true}
-	}
-	if !s.admit(w, r, api, access) {
+		s.refuse(w, r, api, problem)
 		return
 	}
-	if problem != nil {
-		if allow := problem.Headers.Get("Allow"); allow != "" {
-			w.Header().Set("Allow", allow)
+	seen.pattern = pattern
+	if s.admit(w, r, api, access) {
+		s.once(w, r, api, access)
+	}
+}
+
+// refuse answers a request that has no route. It counts as any other, but
+// whoever asks how often: the route is the first thing to be checked.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, api *dialect.API, problem *dialect.Problem) {
+	public := &dialect.Access{Public: true}
+	actor, _ := s.authenticate(w, r, api, public)
+	_, _ = s.count(w, r, actor, api, public)
+	s.answer(w, r, api, problem)
+}
+
+// answer says that there is no route, and to OPTIONS which methods there are.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, api *dialect.API, problem *dialect.Problem) {
+	if allow := problem.Headers.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
 		}
-		problem.Request = &seen.Request
-		api.Fail(w, *problem)
-		return
 	}
-	s.once(w, r, api, access)
+	problem.Request = &observed(r).Request
+	api.Fail(w, *problem)
 }
 
 // elsewhere answers what belongs to no dialect: health, metrics, and the rest in
 // the manner of the first dialect.
 func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request) {
-	seen := observed(r)
-	if _, problem := s.route(r); problem != nil {
-		problem.Request = &seen.Request
-		if allow := problem.Headers.Get("Allow"); allow != "" {
-			w.Header().Set("Allow", allow)
-			if r.Method == http.MethodOptions {
-				w.WriteHeader(http.StatusNoContent)
-				return
-			}
-		}
-		s.apis[0].Fail(w, *problem)
+	pattern, problem := s.route(r)
+	if problem != nil {
+		s.answer(w, r, s.apis[0], problem)
 		return
 	}
-	_, seen.pattern = s.mux.Handler(r)
+	observed(r).pattern = pattern
 	s.mux.ServeHTTP(w, r)
 }
 

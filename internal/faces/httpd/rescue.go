@@ -26,6 +26,9 @@ func (s *Server) rescue(next http.Handler) http.Handler {
 			if rec, ok := w.(*recorder); ok && rec.status != 0 {
 				panic(http.ErrAbortHandler) // an answer has begun, and cannot be taken back
 			}
+			for _, name := range []string{"Content-Disposition", "Content-Encoding", "Content-Length", "Etag", "Link", "X-Total-Count"} {
+				w.Header().Del(name) // of the answer that there is not
+			}
 			api := seen.api
 			if api == nil {
 				api = s.apis[0]

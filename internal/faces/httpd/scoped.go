@@ -3,6 +3,7 @@ package httpd
 import (
 	"net/http"
 	"regexp"
+	"strings"
 )
 
 // scoped is a path below /packages with the name of an npm package that has a
@@ -14,7 +15,7 @@ var scoped = regexp.MustCompile(`^(/packages/[^/]+/)(@|%40)([^/]+)/([^/]+)(/.*)?
 func scopedNames(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m := scoped.FindStringSubmatch(r.URL.EscapedPath())
-		if m == nil {
+		if m == nil || strings.Contains(strings.ToUpper(m[3]), "%2F") {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -128,7 +128,8 @@ type search struct {
 	file  io.ReaderAt
 	found []Payload
 	notes []string
-	work  int64 // bytes that may still be decoded in vain
+	work  int64         // bytes that may still be decoded in vain
+	zlib  io.ReadCloser // used again for every stream that only looks like one; nil at first
 }
 
 // packed finds a program packed by UPX.
@@ -418,7 +419,7 @@ func (s *search) candidate(r region, off int) int {
 	if e == "" || e == Zlib && off >= 4 && string(s.data[r.off+off-4:r.off+off]) == "IDAT" {
 		return 0
 	}
-	n, out, spent, ok := extent(e, b, min(maxOut, s.work))
+	n, out, spent, ok := s.extent(e, b, min(maxOut, s.work))
 	if !ok {
 		s.work -= spent + 64
 		return 0
@@ -496,15 +497,11 @@ var marks = []mark{
 // are the same under every key of one byte.
 var headers = []string{"\x7fELF", "MZ\x90\x00", "MZ\x00\x00"}
 
-// pairs is a set of pairs of bytes.
-type pairs [1 << 10]uint64
+// pairs is a set of pairs of bytes: 1 for those that are in it. A byte for each
+// is looked up in half the time that a bit takes.
+type pairs [1 << 16]uint8
 
-func (p *pairs) add(a, b byte) {
-	v := uint16(a) | uint16(b)<<8
-	p[v>>6] |= 1 << (v & 63)
-}
-
-func (p *pairs) has(v uint16) uint64 { return p[v>>6] >> (v & 63) & 1 }
+func (p *pairs) add(a, b byte) { p[uint16(a)|uint16(b)<<8] = 1 }
 
 // plainPairs are those of the marks, keyedPairs the differences in headers.
 var plainPairs, keyedPairs = func() (plain, keyed pairs) {
@@ -523,8 +520,7 @@ var plainPairs, keyedPairs = func() (plain, keyed pairs) {
 // keys: nobody hides a program under one among instructions.
 var codePairs = func() pairs {
 	code := plainPairs
-	v := uint16(0x088b)
-	code[v>>6] &^= 1 << (v & 63)
+	code[0x088b] = 0
 	return code
 }()
 
@@ -545,25 +541,46 @@ var marksOf = func() map[uint16][]mark {
 // Most of the time of a search is spent here: eight bytes are tried at a time.
 func (s *search) scan(r region, from int) {
 	b := s.data[r.off:r.end]
-	plain, keyed := &plainPairs, &keyedPairs
-	if r.code {
-		plain, keyed = &codePairs, nil
-	}
 	at := from
 	for at+9 <= len(b) {
-		w := binary.LittleEndian.Uint64(b[at:])
-		any := plain.has(uint16(w)) | plain.has(uint16(w>>16)) | plain.has(uint16(w>>32)) | plain.has(uint16(w>>48))
-		if keyed != nil {
-			d := w ^ binary.LittleEndian.Uint64(b[at+1:])
-			any |= keyed.has(uint16(d)) | keyed.has(uint16(d>>16)) | keyed.has(uint16(d>>32)) | keyed.has(uint16(d>>48))
+		if r.code {
+			at += quiet(b[at:], &codePairs)
+		} else {
+			at += quietData(b[at:])
 		}
-		if any == 0 {
-			at += 8
-			continue
+		if at+9 <= len(b) {
+			at = s.hits(r, at, at+8)
 		}
-		at = s.hits(r, at, at+8)
 	}
 	s.hits(r, at, len(b)-3)
+}
+
+// quiet returns how many bytes of b, a multiple of eight, have none of the
+// pairs; or that fewer than nine are left.
+func quiet(b []byte, set *pairs) int {
+	rest := b
+	for ; len(rest) >= 9; rest = rest[8:] {
+		w := binary.LittleEndian.Uint64(rest)
+		if set[uint16(w)]|set[uint16(w>>16)]|set[uint16(w>>32)]|set[uint16(w>>48)] != 0 {
+			break
+		}
+	}
+	return len(b) - len(rest)
+}
+
+// quietData is quiet for pairs of marks and those of headers under a key.
+func quietData(b []byte) int {
+	plain, keyed := &plainPairs, &keyedPairs
+	rest := b
+	for ; len(rest) >= 9; rest = rest[8:] {
+		w := binary.LittleEndian.Uint64(rest)
+		d := w ^ binary.LittleEndian.Uint64(rest[1:])
+		if plain[uint16(w)]|plain[uint16(w>>16)]|plain[uint16(w>>32)]|plain[uint16(w>>48)]|
+			keyed[uint16(d)]|keyed[uint16(d>>16)]|keyed[uint16(d>>32)]|keyed[uint16(d>>48)] != 0 {
+			break
+		}
+	}
+	return len(b) - len(rest)
 }
 
 // hits looks at the pairs of a few bytes one by one, and returns where to go on.
@@ -571,12 +588,12 @@ func (s *search) hits(r region, at, end int) int {
 	b := s.data[r.off:r.end]
 	for ; at < end && at+4 <= len(b); at += 2 {
 		w := binary.LittleEndian.Uint32(b[at:])
-		if plainPairs.has(uint16(w)) != 0 {
+		if plainPairs[uint16(w)] != 0 {
 			if next := s.hit(r, at, uint16(w)); next > at {
 				return next
 			}
 		}
-		if !r.code && keyedPairs.has(uint16(w^w>>8)) != 0 {
+		if !r.code && keyedPairs[uint16(w^w>>8)] != 0 {
 			for _, begin := range [2]int{at, at - 1} {
 				if n := s.keyed(r, begin); n > 0 {
 					return begin + n

@@ -56,7 +56,7 @@ func isLZMA(b []byte) bool {
 // extent returns how many bytes of b a compressed stream takes that begins
 // there, and how many come out of it, as far as that is known; -1 if not. It
 // reports false if it is none. spent is how much had to be decoded to tell.
-func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok bool) {
+func (s *search) extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok bool) {
 	switch e {
 	case Zstd:
 		packed, out, spent = zstdExtent(b)
@@ -76,7 +76,7 @@ func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok 
 			r = z
 		}
 	case Zlib:
-		r, err = zlib.NewReader(in)
+		r, err = s.inflate(in)
 	case XZ:
 		r, err = newXZ(in)
 	case LZMA:
@@ -97,6 +97,16 @@ func extent(e Encoding, b []byte, most int64) (packed int, out, spent int64, ok 
 	}
 	out, err = io.Copy(io.Discard, io.LimitReader(r, most+1))
 	return len(b) - in.Len(), out, out + spent, err == nil && out <= most
+}
+
+// inflate reads a zlib stream, with the memory of the one before.
+func (s *search) inflate(in io.Reader) (io.Reader, error) {
+	if s.zlib != nil {
+		return s.zlib, s.zlib.(zlib.Resetter).Reset(in, nil)
+	}
+	var err error
+	s.zlib, err = zlib.NewReader(in)
+	return s.zlib, err
 }
 
 // historyCost is what a decoder that makes room for a long history is taken to

@@ -45,7 +45,6 @@ type Binary struct {
 	Crates        []rust.Crate // of RustInfo
 	UserFunctions int          // of Functions, those outside of Go's own library; 0 for other languages
 
-	Texts    *text.Table
 	Strings  []text.Ranked // the most telling of its texts, at most 200
 	Measured entropy.Measure
 	Flags    []Flag // what a person should see at once
@@ -158,12 +157,12 @@ func (b *Binary) derive() {
 		}
 	}
 	b.Measured = entropy.Image(m)
-	b.Texts = text.Extract(m)
-	b.Texts.Glued = b.GoInfo != nil || b.RustInfo != nil
-	if b.Texts.Cut {
+	texts := text.Extract(m)
+	texts.Glued = b.GoInfo != nil || b.RustInfo != nil
+	if texts.Cut {
 		m.Notef("not looked at: some of the texts, of which there are too many")
 	}
-	b.Strings = text.Telling(b.Texts, maxTexts)
+	b.Strings = text.Telling(texts, maxTexts)
 	b.Flags = flags(b)
 }
 

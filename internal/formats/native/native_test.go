@@ -305,11 +305,12 @@ int download_credential_token(int x) { return encrypt_session_password(x) + inje
 					t.Errorf("%q in %q tells nothing", r.Value, r.Section)
 				}
 			}
-			for i := range b.Texts.Len() {
-				r := b.Texts.Run(i)
+			texts := text.Extract(b.Image)
+			for i := range texts.Len() {
+				r := texts.Run(i)
 				for _, s := range b.Segments {
 					if s.Name == "__LINKEDIT" && r.Offset >= s.Offset {
-						t.Errorf("%q is extracted from what the loader reads", b.Texts.Text(r))
+						t.Errorf("%q is extracted from what the loader reads", texts.Text(r))
 					}
 				}
 			}

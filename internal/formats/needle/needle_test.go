@@ -46,6 +46,8 @@ func TestScan(t *testing.T) {
 		{"repeats", "aaaaaaaa", []string{"aaaa", "aaaaa", "aaaaaa"}},
 		{"twice the same", "xyxyxy", []string{"xyxy", "xyxy"}},
 		{"short ones never match", "xyz1", []string{"", "xyz", "xyz1"}},
+		{"four bytes at every offset", "abcd.abcd..abcd...abcd", []string{"abcd"}},
+		{"of zeros", "x\x00\x00\x00\x00\x00", []string{"\x00\x00\x00\x00", "\x00\x00\x00\x00\x00"}},
 		{"at both ends", "abcdxabcd", []string{"abcd"}},
 		{"none", "x", nil},
 	} {

@@ -10,8 +10,6 @@ package embedded
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"path"
@@ -124,7 +122,9 @@ func file(ctx context.Context, p *scan.Pass, f *scan.File) error {
 		return err
 	}
 	if ours {
-		report(p, f, a, data)
+		if err := report(p, f, a, int64(len(data))); err != nil {
+			return err
+		}
 	}
 	var found []carve.Payload
 	var notes []string
@@ -167,7 +167,7 @@ func (a *about) hidden() bool {
 // report says of a file that was found what it is and how it was packed. Data
 // that is neither program nor archive is shown to the scanners, and nothing to
 // tell people of.
-func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
+func report(p *scan.Pass, f *scan.File, a *about, size int64) error {
 	kind := a.payload.Kind
 	if f.Archive != "" && kind == carve.Data {
 		kind = carve.Kind(f.Archive)
@@ -182,9 +182,12 @@ func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
 	case a.payload.Kind.Archive() || f.Archive != "":
 		r, what = packedArchive, "an archive"
 	default:
-		return
+		return nil
 	}
-	sum := sha256.Sum256(data)
+	sum, err := f.SHA256()
+	if err != nil {
+		return err
+	}
 	form := "as it is"
 	if len(a.payload.Chain) > 0 {
 		form = "as " + a.payload.Encoded()
@@ -194,7 +197,7 @@ func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
 	name, where := finding.Printable(a.payload.Name, longest), finding.Printable(a.payload.Place, longest)
 	p.Report(r, finding.Finding{
 		Title:       fmt.Sprintf("Carries %s in %s", what, where),
-		Description: fmt.Sprintf("%s of %d bytes lies %s in %s, where it takes %d bytes. It was looked at as %s.", kind, len(data), form, where, a.payload.Packed(), finding.Printable(f.Path, 2*longest)),
+		Description: fmt.Sprintf("%s of %d bytes lies %s in %s, where it takes %d bytes. It was looked at as %s.", kind, size, form, where, a.payload.Packed(), finding.Printable(f.Path, 2*longest)),
 		Location:    finding.Location{Path: a.outer, Line: a.payload.Line, Symbol: name},
 		PURL:        a.purl,
 		Anchor:      name,
@@ -203,8 +206,9 @@ func report(p *scan.Pass, f *scan.File, a *about, data []byte) {
 			finding.NewEvidence("format", string(kind)),
 			finding.NewEvidence("encoding", a.payload.Encoded()),
 			finding.NewEvidence("place", fmt.Sprintf("%s, offset 0x%x, %d bytes", where, a.payload.Range.Offset, a.payload.Packed())),
-			finding.NewEvidence("size", fmt.Sprint(len(data))),
-			finding.NewEvidence("sha256", hex.EncodeToString(sum[:])),
+			finding.NewEvidence("size", fmt.Sprint(size)),
+			finding.NewEvidence("sha256", sum),
 		},
 	})
+	return nil
 }

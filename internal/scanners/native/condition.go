@@ -98,6 +98,9 @@ func (n names) match(name string) bool {
 // glob matches a pattern in which * stands for any run of characters, also of
 // slashes, and everything else for itself.
 func glob(pattern, s string) bool {
+	if pattern != "" && pattern[0] != '*' && (s == "" || s[0] != pattern[0]) {
+		return false // nearly always
+	}
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == s

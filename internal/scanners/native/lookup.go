@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/value"
 )
 
@@ -84,22 +85,44 @@ func (p *program) lookups(table []imported) []imported {
 // first.
 func (p *program) sites(imp int, uses []uint64) []uint64 {
 	var out []uint64
-	seen := map[int]bool{}
+	loads := map[int]bool{} // by function: whether it does more with the import than to call it
 	for _, at := range uses {
 		fn := p.Func(at)
-		if fn < 0 || seen[fn] || len(seen) == maxAsked {
+		if fn < 0 {
 			continue
 		}
-		seen[fn] = true
-		steps, whole := p.values.Steps(fn)
-		for i := range steps {
-			if s := &steps[i]; (s.Flow == value.Call || s.Flow == value.Tail) && s.Callee.Kind == value.Import && s.Callee.Import == imp {
-				out = append(out, s.Addr)
+		more, seen := loads[fn]
+		if !seen {
+			if len(loads) == maxAsked {
+				continue
 			}
+			more = slices.ContainsFunc(p.From(fn), func(r code.Ref) bool {
+				return int(r.Import) == imp && r.Kind != code.Call && r.Kind != code.Jump
+			})
+			loads[fn] = more
 		}
-		if !whole { // too long to follow: the places themselves
+		switch {
+		case !more:
 			out = append(out, at)
+		case !seen:
+			out = append(out, p.followed(fn, imp, at)...)
 		}
+	}
+	return out
+}
+
+// followed returns where a function calls an import that it makes use of at a
+// place first, by any way.
+func (p *program) followed(fn, imp int, first uint64) []uint64 {
+	var out []uint64
+	steps, whole := p.values.Steps(fn)
+	for i := range steps {
+		if s := &steps[i]; (s.Flow == value.Call || s.Flow == value.Tail) && s.Callee.Kind == value.Import && s.Callee.Import == imp {
+			out = append(out, s.Addr)
+		}
+	}
+	if !whole { // too long to follow: the places themselves
+		out = append(out, first)
 	}
 	return out
 }

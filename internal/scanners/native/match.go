@@ -92,11 +92,11 @@ func (s *subject) leaf(c *condition) []proof {
 	case opImport:
 		return s.matchImports(c)
 	case opSymbol:
-		return s.called(c, c.names.among("symbol", s.symbols()), s.symbols())
+		return s.called(c, "symbol", s.symbols())
 	case opGo:
-		return s.called(c, c.names.among("go function", s.goNames()), s.goNames())
+		return s.called(c, "go function", s.goNames())
 	case opCrate:
-		return c.names.among("crate", s.crates)
+		return c.names.among("crate", &s.crates)
 	case opLibrary:
 		return c.names.among("library", s.libraries())
 	case opExport:
@@ -115,32 +115,46 @@ func (s *subject) leaf(c *condition) []proof {
 	panic("native: no evaluation of " + string(c.op)) // the compiler lets nothing else through
 }
 
-// among returns the members of set that are in n, each as evidence with its
-// address. A set maps names to addresses.
-func (n names) among(kind string, set map[string]uint64) []proof {
-	var out []proof
-	add := func(name string) {
-		e := finding.NewEvidence(kind, name)
-		e.Address = address(set[name])
-		out = append(out, proof{Evidence: e})
+// A nameTable maps names to addresses.
+type nameTable struct {
+	at    map[string]uint64
+	names []string // each once; faster to go through than the map
+}
+
+func newNameTable(size int) *nameTable {
+	return &nameTable{make(map[string]uint64, size), make([]string, 0, size)}
+}
+
+func (t *nameTable) add(name string, addr uint64) {
+	if _, ok := t.at[name]; !ok {
+		t.names = append(t.names, name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(n.exact)) {
-		if _, ok := set[name]; ok {
-			add(name)
+	t.at[name] = addr
+}
+
+// among returns the members of a table that are in n, each as evidence with its
+// address.
+func (n names) among(kind string, t *nameTable) []proof {
+	var exact, hits []string
+	for name := range n.exact {
+		if _, ok := t.at[name]; ok {
+			exact = append(exact, name)
 		}
 	}
-	if len(n.globs) == 0 {
-		return out
-	}
-	var hits []string
-	for name := range set {
-		if slices.ContainsFunc(n.globs, func(g string) bool { return glob(g, name) }) {
-			hits = append(hits, name)
+	if len(n.globs) > 0 {
+		for _, name := range t.names {
+			if slices.ContainsFunc(n.globs, func(g string) bool { return glob(g, name) }) {
+				hits = append(hits, name)
+			}
 		}
 	}
+	slices.Sort(exact)
 	slices.Sort(hits)
-	for _, name := range hits[:min(len(hits), maxMatched)] {
-		add(name)
+	var out []proof
+	for _, name := range append(exact, hits[:min(len(hits), maxMatched)]...) {
+		e := finding.NewEvidence(kind, name)
+		e.Address = address(t.at[name])
+		out = append(out, proof{Evidence: e})
 	}
 	return out
 }
@@ -402,15 +416,16 @@ var facts = []fact{
 	{"no-functions", func(s *subject) bool { return s.bin.Functions.Count == 0 }},
 }
 
-// called adds to functions of the binary itself where own code calls them, and
-// drops the others if the condition wants own code to.
-func (s *subject) called(c *condition, list []proof, addrs map[string]uint64) []proof {
+// called returns the functions of the binary itself that a condition names, with
+// where own code calls them, and leaves out the others if it wants own code to.
+func (s *subject) called(c *condition, kind string, t *nameTable) []proof {
+	list := c.names.among(kind, t)
 	for i := range list {
-		list[i].uses = s.program.callsOf(addrs[list[i].Value])
+		list[i].uses = s.program.callsOf(t.at[list[i].Value])
 	}
 	if !c.own || !s.program.Read {
 		for i := range list {
-			if addr := addrs[list[i].Value]; len(list[i].uses) == 0 && addr != 0 {
+			if addr := t.at[list[i].Value]; len(list[i].uses) == 0 && addr != 0 {
 				list[i].uses = s.program.leading(addr)
 			}
 		}

@@ -256,7 +256,7 @@ func describe(f *scan.File, b *native.Binary) *inventory.Binary {
 		out.Strings = append(out.Strings, inventory.String{Value: s.Value, Kind: string(s.Kind)})
 	}
 	out.Modules = modules(b)
-	out.Demangled = readable(slices.Concat(out.Imports, out.Exports))
+	out.Demangled = readable(out.Imports, out.Exports)
 	return out
 }
 
@@ -386,14 +386,21 @@ func goPackages(info *golang.Info) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// readable returns the names whose readable form differs, sorted.
-func readable(mangled []string) []inventory.Name {
-	slices.Sort(mangled)
+// readable returns the names of two sorted lists whose readable form differs,
+// sorted.
+func readable(a, b []string) []inventory.Name {
 	var out []inventory.Name
-	for _, m := range slices.Compact(mangled) {
-		if len(out) == maxDemangled {
-			break
+	for last := ""; len(out) < maxDemangled && len(a)+len(b) > 0; {
+		next := &a
+		if len(a) == 0 || len(b) > 0 && b[0] < a[0] {
+			next = &b
 		}
+		m := (*next)[0]
+		*next = (*next)[1:]
+		if m == last {
+			continue
+		}
+		last = m
 		if r := native.Demangle(m); r != m {
 			out = append(out, inventory.Name{Mangled: m, Readable: finding.Printable(r, 500)})
 		}

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
-	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/skeleton"
 )
@@ -57,17 +56,30 @@ func (p *program) preview(best *shown) string {
 	if fn < 0 {
 		return ""
 	}
-	text := skeleton.Write(p.Code, p.values, fn, skeleton.Options{Name: func(addr uint64) string {
-		if fn := p.Func(addr); fn >= 0 && p.Functions[fn].Addr == addr && p.Functions[fn].Name != "" {
-			return finding.Printable(native.Demangle(p.Functions[fn].Name), maxFunctionName)
-		}
-		return ""
-	}})
+	text := skeleton.Write(p.Code, p.values, fn, skeleton.Options{Name: p.namer()})
 	lines := strings.Split(text, "\n")
 	for i := range lines {
 		lines[i] = finding.Redact(lines[i])
 	}
 	return strings.Join(lines, "\n")
+}
+
+// namer returns what gives a function's readable name by its address, or nothing.
+// The writer of a skeleton asks for the same few names again and again.
+func (p *program) namer() func(addr uint64) string {
+	names := map[int]string{}
+	return func(addr uint64) string {
+		fn := p.Func(addr)
+		if fn < 0 || p.Functions[fn].Addr != addr || p.Functions[fn].Name == "" {
+			return ""
+		}
+		name, ok := names[fn]
+		if !ok {
+			name = p.functionName(fn)
+			names[fn] = name
+		}
+		return name
+	}
 }
 
 // few is how many calls a function makes that says little by itself.

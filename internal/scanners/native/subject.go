@@ -20,12 +20,12 @@ type subject struct {
 
 	imports     []imported
 	importIndex map[string][]int
-	crates      map[string]uint64
+	crates      nameTable
 	hits        [][]hit // by literal
 	disclosed   []disclosed
 
 	// Made when a condition first asks for them.
-	cachedSymbols, cachedGo, cachedExports, cachedLibraries map[string]uint64
+	cachedSymbols, cachedGo, cachedExports, cachedLibraries *nameTable
 	cachedSegments                                          []image.Section
 	cachedEntropies                                         []float64
 	payloads                                                []carve.Payload // once carved
@@ -49,7 +49,7 @@ type hit struct {
 const maxHits = 16
 
 func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
-	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: map[string]uint64{}}
+	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: *newNameTable(0)}
 	s.program.stop = stop
 	table := s.program.imports(set.follows)
 	s.imports = slices.Concat(table, s.program.lookups(table), s.program.kernel(), s.program.linked(set.asksFor))
@@ -57,7 +57,7 @@ func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
 		s.importIndex[s.imports[i].name] = append(s.importIndex[s.imports[i].name], i)
 	}
 	for _, c := range bin.Crates {
-		s.crates[c.Name] = 0
+		s.crates.add(c.Name, 0)
 	}
 	s.search()
 	if !s.program.stopped() {
@@ -185,42 +185,42 @@ func (s *subject) explain() {
 	}
 }
 
-func (s *subject) symbols() map[string]uint64 {
+func (s *subject) symbols() *nameTable {
 	if s.cachedSymbols == nil {
-		s.cachedSymbols = make(map[string]uint64, len(s.bin.Symbols))
+		s.cachedSymbols = newNameTable(len(s.bin.Symbols))
 		for _, sym := range s.bin.Symbols {
-			s.cachedSymbols[sym.Name] = sym.Addr
+			s.cachedSymbols.add(sym.Name, sym.Addr)
 		}
 	}
 	return s.cachedSymbols
 }
 
-func (s *subject) libraries() map[string]uint64 {
+func (s *subject) libraries() *nameTable {
 	if s.cachedLibraries == nil {
-		s.cachedLibraries = make(map[string]uint64, len(s.bin.Libraries))
+		s.cachedLibraries = newNameTable(len(s.bin.Libraries))
 		for _, l := range s.bin.Libraries {
-			s.cachedLibraries[l] = 0
+			s.cachedLibraries.add(l, 0)
 		}
 	}
 	return s.cachedLibraries
 }
 
-func (s *subject) exports() map[string]uint64 {
+func (s *subject) exports() *nameTable {
 	if s.cachedExports == nil {
-		s.cachedExports = make(map[string]uint64, len(s.bin.Exports))
+		s.cachedExports = newNameTable(len(s.bin.Exports))
 		for _, e := range s.bin.Exports {
-			s.cachedExports[e.Name] = e.Addr
+			s.cachedExports.add(e.Name, e.Addr)
 		}
 	}
 	return s.cachedExports
 }
 
-func (s *subject) goNames() map[string]uint64 {
+func (s *subject) goNames() *nameTable {
 	if s.cachedGo == nil {
-		s.cachedGo = map[string]uint64{}
+		s.cachedGo = newNameTable(0)
 		if s.bin.GoInfo != nil {
 			for _, f := range s.bin.GoInfo.Functions {
-				s.cachedGo[f.Name] = f.Addr
+				s.cachedGo.add(f.Name, f.Addr)
 			}
 		}
 	}

@@ -380,8 +380,7 @@ func (p *program) isStub(fn int) bool {
 			return true
 		}
 	}
-	steps, _ := p.values.Steps(fn)
-	return len(steps) > 0 && steps[0].Flow == value.Tail && steps[0].Callee.Kind == value.Import && steps[0].Addr-f.Addr < stubSize
+	return p.values.JumpsOn(fn, stubSize)
 }
 
 func rootName(r code.Root) string {

@@ -100,6 +100,9 @@ func (a *Actor) May(s Scope) bool {
 	return a.Role.allows(s) && slices.ContainsFunc(a.Scopes, func(has Scope) bool { return has.includes(s) })
 }
 
+// Belongs says whether the actor may ask for what an organisation has.
+func (a *Actor) Belongs(org string) bool { return a.OrgID == org || a.May(Staff) }
+
 // Name says who it is, for the audit log.
 func (a *Actor) Name() string {
 	if a.PersonID != "" {

@@ -78,8 +78,8 @@ func (s *Service) lookUp(ctx context.Context, sum [32]byte) (recent, error) {
 	return r, nil
 }
 
-// forget looks keys up again at once.
-func (s *Service) forget() {
+// Forget has keys looked up again at once.
+func (s *Service) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.known)

@@ -107,7 +107,7 @@ func (s *Service) RevokeKey(ctx context.Context, org string, by *Actor, id strin
 		}
 		return Log(ctx, tx, org, who, requestID, "key.revoke", id, struct{}{}, now)
 	})
-	s.forget()
+	s.Forget()
 	return err
 }
 

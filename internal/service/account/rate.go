@@ -57,7 +57,8 @@ func NewLimiter(store windows, now func() time.Time) *Limiter {
 }
 
 // Take counts one request of a subject in the windows of all rates, and returns
-// the one with the least left.
+// the one with the least left. If it cannot count, it says beside the error what
+// it would say if nobody had asked before.
 func (l *Limiter) Take(ctx context.Context, subject string, rates []Rate) (Count, error) {
 	now := l.now().UTC()
 	out := Count{Limit: Unlimited, Left: Unlimited, Reset: now.Truncate(time.Minute).Add(time.Minute)}
@@ -67,7 +68,7 @@ func (l *Limiter) Take(ctx context.Context, subject string, rates []Rate) (Count
 		}
 		c, err := l.take(ctx, subject, r, now)
 		if err != nil {
-			return Count{}, err
+			return c, err
 		}
 		if c.Over && !out.Over || c.Over == out.Over && c.Left < out.Left {
 			out = c
@@ -89,7 +90,8 @@ func (l *Limiter) take(ctx context.Context, subject string, r Rate, now time.Tim
 	if held.left == 0 && held.others > 0 {
 		var err error
 		if held.left, held.others, err = l.store.LeaseWindow(ctx, name, store.At(starts), max(1, r.Limit/10), r.Limit); err != nil {
-			return Count{}, err
+			held.left, held.others, c.Left = 0, r.Limit, r.Limit
+			return c, err
 		}
 	}
 	if held.left == 0 {

@@ -15,7 +15,7 @@ import (
 // own refuses who asks for another organisation. It is the same answer whether
 // that exists or not.
 func own(by *Actor, org string) error {
-	if by.OrgID != org && !by.May(account.Staff) {
+	if !by.Belongs(org) {
 		return fault.New(fault.Forbidden, "not a member of this organization")
 	}
 	return nil

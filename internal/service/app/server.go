@@ -11,6 +11,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/service/account"
+	"github.com/loupe-sec/loupe/internal/service/billing"
 	"github.com/loupe-sec/loupe/internal/service/jobs"
 	"github.com/loupe-sec/loupe/internal/service/monitor"
 	"github.com/loupe-sec/loupe/internal/service/notify"
@@ -28,6 +29,7 @@ type ServerOptions struct {
 	ScanTime    time.Duration // after which a scan is given up; 30 minutes
 	Poll        time.Duration // between two looks at the registry for a package that is watched; an hour
 	Mail        notify.Mail
+	Billing     billing.Options // less what the server knows by itself
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -42,6 +44,7 @@ type Server struct {
 	jobs     *jobs.Queue
 	notify   *notify.Service
 	monitor  *monitor.Service
+	billing  *billing.Service
 	egress   *egress.Client
 	log      *slog.Logger
 	now      func() time.Time
@@ -77,6 +80,9 @@ func OpenServer(ctx context.Context, opt ServerOptions) (*Server, error) {
 	s.monitor = monitor.New(st, monitor.Options{
 		Newest: s.newest, Analyze: s.enqueueAnalysis, Notify: s.notify, Poll: opt.Poll, Log: opt.Log, Now: opt.Now,
 	})
+	pay := opt.Billing
+	pay.Egress, pay.Now = s.egress, opt.Now
+	s.billing = billing.New(st, pay)
 	if s.jobs, err = s.queue(ctx); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -64,7 +64,7 @@ func (q *Queue) tick(ctx context.Context) {
 func (q *Queue) enqueuePeriodic(ctx context.Context, p Periodic, period int64) error {
 	return q.st.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
 		n, err := exec(ctx, tx, "INSERT INTO job_period (kind, period) VALUES (?, ?)"+
-			" ON CONFLICT (kind) DO UPDATE SET period = excluded.period", p.Args.Kind(), period)
+			" ON CONFLICT (kind) DO UPDATE SET period = excluded.period WHERE job_period.period < excluded.period", p.Args.Kind(), period)
 		if err != nil || n == 0 {
 			return err
 		}

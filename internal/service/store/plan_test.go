@@ -107,9 +107,6 @@ func crowd(t testing.TB, st *store.Store) ids {
 			t.Fatal(err)
 		}
 	}
-	if err := st.Exec(t.Context(), "VACUUM"); err != nil {
-		t.Fatal(err)
-	}
 	if err := st.Analyze(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +125,7 @@ var whole = map[store.Engine]*regexp.Regexp{
 // sorting matches what sorts rows.
 var sorting = regexp.MustCompile(`USE TEMP B-TREE|\bSort\b`)
 
-// TestPlans asks for the plan of each statement: none reads a whole table, and
+// TestPlansOfQueries asks for the plan of each statement: none reads a whole table, and
 // only where few rows can be found are they sorted.
 func TestPlansOfQueries(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {

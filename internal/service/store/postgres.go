@@ -105,6 +105,3 @@ func inTheWay(err error) bool {
 	}
 	return busySQLite(err)
 }
-
-// taken says whether a row was refused because there is one like it.
-func taken(err error) bool { return state(err) == "23505" || takenSQLite(err) }

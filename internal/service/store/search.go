@@ -212,7 +212,7 @@ func (x *index) find(text string, limit, offset int) (found []Found, total int) 
 	want, exact := sign(text), signsAll(text)
 	for _, part := range [][2]int{{0, first}, {last, len(x.names)}} {
 		for i, m := range x.marks[part[0]:part[1]] {
-			if m.letters&want.letters == want.letters && m.pairs&want.pairs == want.pairs &&
+			if m.letters&want.letters == want.letters && m.pairs[0]&want.pairs[0] == want.pairs[0] && m.pairs[1]&want.pairs[1] == want.pairs[1] &&
 				(exact || strings.Contains(x.names[part[0]+i].folded, text)) {
 				take(part[0] + i)
 			}
@@ -224,7 +224,10 @@ func (x *index) find(text string, limit, offset int) (found []Found, total int) 
 // A signature is made of what stands in a name: of each letter, a bit of its own
 // as long as it is a usual one, and of each two that follow each other, one that
 // they share with others. What holds a text has all bits of the text.
-type signature struct{ letters, pairs uint64 }
+type signature struct {
+	letters uint64
+	pairs   [2]uint64
+}
 
 const usualLetters = "abcdefghijklmnopqrstuvwxyz0123456789-_.@/"
 
@@ -242,7 +245,8 @@ func sign(text string) (s signature) {
 	for i := range len(text) {
 		s.letters |= 1 << letterBit[text[i]]
 		if i > 0 {
-			s.pairs |= 1 << ((uint32(text[i-1])*167 + uint32(text[i])*59) >> 2 % 64)
+			pair := (uint32(text[i-1])*0x9e3779b1 + uint32(text[i])*0x85ebca6b) >> 20 // which spreads them evenly
+			s.pairs[pair>>6%2] |= 1 << (pair % 64)
 		}
 	}
 	return s

@@ -14,6 +14,8 @@ import (
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/loupe-sec/loupe/internal/core/fault"
 )
 
 // readers is how many connections read at once: queries are short, and few
@@ -32,7 +34,11 @@ func openSQLite(ctx context.Context, opt Options) (*Store, error) {
 		return nil, err
 	}
 	if err := write.PingContext(ctx); err != nil { // makes the file, which readers cannot
-		return nil, errors.Join(fmt.Errorf("store: %s: %w", filepath.Base(opt.Path), err), write.Close())
+		err = errors.Join(fmt.Errorf("store: %s: %w", filepath.Base(opt.Path), err), write.Close())
+		if codeSQLite(err) == sqlite3.SQLITE_NOTADB {
+			return nil, fault.New(fault.Invalid, "%s is not a database", filepath.Base(opt.Path)).Because(err)
+		}
+		return nil, err
 	}
 	if err := os.Chmod(opt.Path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: %w", err), write.Close())
@@ -62,14 +68,14 @@ func connect(path string, conns int, settings ...string) (*bun.DB, error) {
 	return bun.NewDB(db, sqlitedialect.New()), nil
 }
 
-// busySQLite says whether another process held the lock for too long.
-func busySQLite(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xff == sqlite3.SQLITE_BUSY
+// codeSQLite returns the extended result code of an error ("Result and Error
+// Codes" of SQLite's documentation), or 0 for one of something else.
+func codeSQLite(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
 }
 
-// takenSQLite says whether a row was refused because there is one like it.
-func takenSQLite(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && (e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
-}
+// busySQLite says whether another process held the lock for too long.
+func busySQLite(err error) bool { return codeSQLite(err)&0xff == sqlite3.SQLITE_BUSY }

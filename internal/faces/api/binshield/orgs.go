@@ -90,7 +90,7 @@ func (h handler) removeRepo(ctx context.Context, in *ItemPath) (Done, error) {
 func newKey(k *app.Key) APIKey {
 	return APIKey{
 		ID: k.ID, Label: k.Label, Prefix: app.MaskedKey(k), CreatedAt: stamp(k.CreatedAt.Time),
-		LastUsedAt: stamp(k.LastUsedAt.Time), ExpiresAt: stamp(k.ExpiresAt.Time), Scopes: strings.Join(k.Scopes, " "),
+		LastUsedAt: stamp(k.LastUsedAt.Time), ExpiresAt: stamp(k.ExpiresAt.Time), Scopes: append([]string{}, k.Scopes...),
 	}
 }
 

@@ -115,7 +115,7 @@ func (h handler) whole(ctx context.Context, id string) (*dialect.Raw, error) {
 		if err := w.Close(); err != nil {
 			return nil, err
 		}
-		return &dialect.Raw{MediaType: "application/json", Data: data, Gzip: packed.Bytes(), Tag: id}, nil
+		return &dialect.Raw{MediaType: "application/json", Data: data, Gzip: packed.Bytes(), Tag: dialect.TagOf(data)}, nil
 	})
 }
 
@@ -135,7 +135,7 @@ func (h handler) sbom(ctx context.Context, in *versionIn) (*dialect.Raw, error) 
 	if err := report.CycloneDX.Write(&out, r, report.Options{}); err != nil {
 		return nil, err
 	}
-	return &dialect.Raw{MediaType: sbomType, Data: out.Bytes(), Name: sbomName(a.Name, a.Version), Tag: "sbom-" + a.ID}, nil
+	return &dialect.Raw{MediaType: sbomType, Data: out.Bytes(), Name: sbomName(a.Name, a.Version), Tag: dialect.TagOf(out.Bytes())}, nil
 }
 
 // sbomName returns under which name an SBOM is saved: what could lead elsewhere

@@ -54,4 +54,9 @@ var otherRoutes = []dialect.Route[handler]{
 	dialect.Get("/orgs/{org}/api-keys", app.Admin, "List API keys", handler.keys),
 	dialect.Post("/orgs/{org}/api-keys", app.Admin, "Create an API key", handler.addKey, dialect.Once("key")),
 	dialect.Delete("/orgs/{org}/api-keys/{id}", app.Admin, "Revoke an API key", handler.revokeKey),
+
+	dialect.Get("/orgs/{org}/subscription", app.Admin, "Get the subscription", handler.subscription),
+	dialect.Post("/orgs/{org}/subscription", app.Admin, "Set the subscription", handler.setSubscription, dialect.Status(http.StatusOK)),
+	dialect.Post("/billing/checkout", app.Admin, "Start a checkout", handler.checkout, dialect.Errors(http.StatusNotImplemented, http.StatusServiceUnavailable)),
+	dialect.Post("/billing/webhook", "", "Receive events of the payment service", handler.webhook, dialect.Signed(), dialect.Status(http.StatusOK)),
 }

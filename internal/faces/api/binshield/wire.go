@@ -147,14 +147,14 @@ type Watch struct {
 
 // An APIKey is a key without its text, but for the answer that makes it.
 type APIKey struct {
-	ID         string `json:"id"`
-	Label      string `json:"label"`
-	Prefix     string `json:"prefix" example:"bsh_live_****7A91"`
-	CreatedAt  string `json:"createdAt" format:"date-time"`
-	LastUsedAt string `json:"lastUsedAt,omitempty" format:"date-time"`
-	ExpiresAt  string `json:"expiresAt,omitempty" format:"date-time"`
-	Scopes     string `json:"scopes" doc:"with spaces between them"`
-	Key        string `json:"key,omitempty" doc:"only shown once"`
+	ID         string   `json:"id"`
+	Label      string   `json:"label"`
+	Prefix     string   `json:"prefix" example:"bsh_live_****7A91"`
+	CreatedAt  string   `json:"createdAt" format:"date-time"`
+	LastUsedAt string   `json:"lastUsedAt,omitempty" format:"date-time"`
+	ExpiresAt  string   `json:"expiresAt,omitempty" format:"date-time"`
+	Scopes     []string `json:"scopes" doc:"what it may do"`
+	Key        string   `json:"key,omitempty" doc:"only shown once"`
 }
 
 // A Subscription is what an organisation pays for.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,25 +18,71 @@ var (
 	errNUL     = errors.New("the body holds a text with the character U+0000, which cannot be kept")
 )
 
-// unmarshal reads the JSON of a request. In what is checked against a schema, a
-// null is as good as nothing.
+// unmarshal reads the JSON of a request. Huma calls it twice: into an any, to
+// check that against the schema, and into the type of the handler.
 func unmarshal(data []byte, v any) error {
-	if !utf8.Valid(data) {
+	if p, ok := v.(*any); ok {
+		return unmarshalAny(data, p)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var whole any
+	if err := dec.Decode(&whole); err != nil {
 		return errNotJSON
 	}
+	data, err := json.Marshal(known(whole, reflect.TypeOf(v)))
+	if err != nil {
+		return err
+	}
 	if err := json.Unmarshal(data, v); err != nil {
-		if _, ok := v.(*any); ok {
-			return errNotJSON
-		}
 		return errors.New("a field has the wrong type")
 	}
-	if p, ok := v.(*any); ok {
-		if bytes.Contains(data, []byte(`\u0000`)) && nul(*p) {
-			return errNUL
-		}
-		*p = withoutNulls(*p)
-	}
 	return nil
+}
+
+// unmarshalAny reads any JSON. A null in it is as good as nothing.
+func unmarshalAny(data []byte, p *any) error {
+	if !utf8.Valid(data) || json.Unmarshal(data, p) != nil {
+		return errNotJSON
+	}
+	if bytes.Contains(data, []byte(`\u0000`)) && nul(*p) {
+		return errNUL
+	}
+	*p = withoutNulls(*p)
+	return nil
+}
+
+// known takes the members of objects away that t has no field for.
+// [json.Unmarshal] would take "LABEL" for "label", which nobody has checked.
+func known(v any, t reflect.Type) any {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch v := v.(type) {
+	case []any:
+		if t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
+			for i := range v {
+				v[i] = known(v[i], t.Elem())
+			}
+		}
+	case map[string]any:
+		switch t.Kind() {
+		case reflect.Map:
+			for key, value := range v {
+				v[key] = known(value, t.Elem())
+			}
+		case reflect.Struct:
+			members := map[string]any{}
+			for _, f := range reflect.VisibleFields(t) {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if value, ok := v[name]; ok && name != "" {
+					members[name] = known(value, f.Type)
+				}
+			}
+			return members
+		}
+	}
+	return v
 }
 
 // withoutNulls takes the members of objects that are null away.

@@ -97,13 +97,15 @@ func (f *failure) MarshalJSON() ([]byte, error) { return json.Marshal(f.body) }
 func newError(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
 	api := ctx.Operation().Metadata["api"].(*API)
 	r := request(ctx.Context())
-	if status == http.StatusInternalServerError {
-		for _, err := range errs {
-			return api.settle(problemOf(r, err))
-		}
-	}
 	p := Problem{Status: status, Kind: fault.Invalid, Message: message, Request: r, Fields: map[string][]string{}}
 	switch status {
+	case http.StatusInternalServerError:
+		if message == "cannot read request body" { // whose sender broke off, or broke the rules of HTTP
+			p.Status = api.Invalid
+			p.whole("the body ends too early")
+			break
+		}
+		return api.settle(problemOf(r, errors.Join(errs...)))
 	case http.StatusRequestEntityTooLarge:
 		p.Message = "the body is too large"
 	case http.StatusUnsupportedMediaType:

@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 
@@ -15,6 +17,12 @@ type Raw struct {
 	Gzip      []byte // the same, packed; nil if nobody packed it
 	Name      string // under which to save it; empty to show it
 	Tag       string // that changes when the bytes do; empty for none
+}
+
+// TagOf returns a tag for some bytes.
+func TagOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:12])
 }
 
 // write sends r, packed where the client knows how to unpack it, and nothing but
@@ -34,7 +42,6 @@ func (r *Raw) write(ctx huma.Context) {
 	}
 	data := r.Data
 	if r.Gzip != nil {
-		ctx.AppendHeader("Vary", "Accept-Encoding")
 		if AcceptsGzip(ctx.Header("Accept-Encoding")) || data == nil {
 			ctx.SetHeader("Content-Encoding", "gzip")
 			data = r.Gzip

@@ -75,7 +75,7 @@ func SetPage(ctx context.Context, limit, offset, total int) {
 		link("first", 0)
 		link("prev", max(0, offset-limit))
 	}
-	if limit > 0 && offset+limit < total {
+	if limit > 0 && offset < total-limit {
 		link("next", offset+limit)
 		link("last", (total-1)/limit*limit)
 	}

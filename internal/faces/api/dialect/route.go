@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,7 @@ type Access struct {
 	MaxBytes  int64     // of a body
 	Secrets   []string  // fields of the answer that are shown once, and never again
 	Signature bool      // the body is authenticated by a signature, and not repeated by its key
+	Org       int       // segment of the path that names an organisation, of which a key must be; 0 for none
 }
 
 // An Option is something out of the ordinary about a route.
@@ -63,7 +65,10 @@ func Free() Option { return func(_ *huma.Operation, a *Access) { a.Free = true }
 // Signed is for a route whose requests are authenticated by a signature over
 // their bodies.
 func Signed() Option {
-	return func(_ *huma.Operation, a *Access) { a.Public, a.Free, a.Signature = true, true, true }
+	return func(op *huma.Operation, a *Access) {
+		a.Public, a.Free, a.Signature = true, true, true
+		op.SkipValidateBody = true // it is the bytes that count
+	}
 }
 
 // Once names fields of an answer that are shown only once.
@@ -146,7 +151,7 @@ func (api *API) operation(method, path string, scope app.Scope, summary string, 
 	if method == http.MethodPost {
 		op.DefaultStatus = http.StatusCreated
 	}
-	access := &Access{Scope: scope, MaxBytes: maxBody}
+	access := &Access{Scope: scope, MaxBytes: maxBody, Org: max(0, slices.Index(strings.Split(path, "/"), "{org}"))}
 	for _, o := range options {
 		o(&op, access)
 	}

@@ -83,6 +83,55 @@ var opcodes0F = func() (t [256]uint8) {
 	return t
 }()
 
+// plainSizes are how many bytes an opcode and its immediate have, of those
+// one-byte opcodes that are followed by the same whatever stands before and
+// behind; 0 of the others.
+var plainSizes = func() (t [256]uint8) {
+	for op, follows := range opcodes {
+		switch {
+		case follows&(hasWord|only32|invalid) != 0:
+		case follows&hasLong != 0:
+			t[op] = 5
+		case follows&hasByte != 0:
+			t[op] = 2
+		default:
+			t[op] = 1
+		}
+	}
+	for _, op := range []int{
+		0x0f, 0xa0, 0xa1, 0xa2, 0xa3, 0xc4, 0xc5, 0x62, 0x8f, 0xf6, 0xf7,
+		operandSize, addressSize, 0xf0, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65,
+	} {
+		t[op] = 0
+	}
+	clear(t[0x40:0x50])
+	return t
+}()
+
+// modrmSizes are how many bytes a ModRM byte, its SIB byte and displacement
+// have; 0 where the SIB byte decides.
+var modrmSizes = func() (t [256]uint8) {
+	for m := range t {
+		mod, rm := m>>6, m&7
+		t[m] = 1
+		switch {
+		case mod == 3:
+			continue
+		case mod == 1:
+			t[m] += 1
+		case mod == 2 || rm == 5:
+			t[m] += 4
+		}
+		if rm == 4 {
+			t[m]++
+			if mod == 0 {
+				t[m] = 0
+			}
+		}
+	}
+	return t
+}()
+
 const (
 	operandSize = 0x66
 	addressSize = 0x67
@@ -233,6 +282,31 @@ prefixes:
 	}
 	in.size = i
 	return in, i <= len(b)
+}
+
+// size returns the length of the instruction at the start of b, or 0 if there is
+// none. Most have no prefix but REX, and a plain opcode.
+func size(b []byte, wide bool) int {
+	const longest = 12
+	if len(b) >= longest {
+		at, rex := 0, byte(0)
+		if wide && b[0]&0xf0 == 0x40 {
+			at, rex = 1, b[0]
+		}
+		op := b[at]
+		if n := int(plainSizes[op]); n > 0 && (rex&8 == 0 || op>>3 != 0xb8>>3) {
+			if opcodes[op]&hasModRM == 0 {
+				return at + n
+			}
+			if m := int(modrmSizes[b[at+1]]); m > 0 {
+				return at + n + m
+			}
+		}
+	}
+	if in, ok := decode(b, wide); ok {
+		return in.size
+	}
+	return 0
 }
 
 // vector reads a VEX, EVEX or XOP prefix at the start of b and the opcode

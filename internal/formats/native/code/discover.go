@@ -13,61 +13,73 @@ import (
 // discover decides which of the places that code refers to, and that no known
 // function covers, are functions: leaf functions of Windows x64, which need no
 // unwind data, hand-written assembly, stubs that no table names. It adds them to
-// the functions and returns the references that then count, by address.
+// the functions and returns the references that then count.
 func (r *reader) discover() []Ref {
 	if len(r.pending) == 0 {
 		return nil
 	}
-	slices.SortFunc(r.pending, func(a, b Ref) int {
-		if a.Target != b.Target {
-			return cmp.Compare(a.Target, b.Target)
-		}
-		return cmp.Compare(a.Addr, b.Addr)
-	})
-	var refs []Ref
+	sortBy(r.pending, func(ref *Ref) uint64 { return ref.Target })
+	refs := r.pending[:0]
 	var starts []image.Function
 	for i := 0; i < len(r.pending); {
+		to := r.pending[i].Target
 		j := i
 		calls, taken := 0, 0
-		to := r.pending[i].Target
-		few := i+3 > len(r.pending) || r.pending[i+2].Target != to
 		for ; j < len(r.pending) && r.pending[j].Target == to; j++ {
-			switch ref := &r.pending[j]; {
-			case few && !r.inStep(ref.Addr):
-				ref.Kind = Data // bytes of another instruction
-			case ref.Kind == Call:
+			switch r.pending[j].Kind {
+			case Call:
 				calls++
-			case ref.Kind == Taken:
+			case Taken:
 				taken++
 			}
 		}
+		group := r.pending[i:j]
+		i = j
+		likely := calls+taken > 0 && r.startsLike(to, calls)
+		if few := len(group) < 3; few && (likely || taken > 0) {
+			calls, taken = 0, 0
+			for k := range group {
+				switch ref := &group[k]; {
+				case !r.inStep(ref.Addr):
+					ref.Kind = Data // bytes of another instruction
+				case ref.Kind == Call:
+					calls++
+				case ref.Kind == Taken:
+					taken++
+				}
+			}
+			likely = likely && calls+taken > 0 && r.startsLike(to, calls)
+		}
 		switch {
-		case calls+taken > 0 && r.startsLike(to, calls):
+		case likely:
 			starts = append(starts, image.Function{Addr: to})
-			for _, ref := range r.pending[i:j] {
+			for _, ref := range group {
 				if ref.Kind != Data {
 					refs = append(refs, ref)
 				}
 			}
 		case taken > 0: // a table among the code
-			for _, ref := range r.pending[i:j] {
+			for _, ref := range group {
 				if ref.Kind == Taken {
 					ref.Kind = Data
 					refs = append(refs, ref)
 				}
 			}
 		}
-		i = j
+	}
+	if cap(r.pending) <= maxScratchRefs {
+		r.scratch.pending = r.pending
 	}
 	r.pending = nil
 	r.c.addFunctions(starts)
 	// A jump within a function that was found does not leave it.
-	refs = slices.DeleteFunc(refs, func(ref Ref) bool {
+	return slices.DeleteFunc(refs, func(ref Ref) bool {
+		if ref.Kind != Jump {
+			return false
+		}
 		fn := r.c.Func(ref.Addr)
-		return ref.Kind == Jump && fn >= 0 && r.c.Functions[fn].Addr == ref.Target
+		return fn >= 0 && r.c.Functions[fn].Addr == ref.Target
 	})
-	slices.SortFunc(refs, func(a, b Ref) int { return cmp.Compare(a.Addr, b.Addr) })
-	return refs
 }
 
 // pointed adds the functions that only pointers in data lead to: in a binary
@@ -85,38 +97,61 @@ func (r *reader) pointed() {
 	}
 	if len(starts) > 0 {
 		cases := r.cases()
-		starts = slices.DeleteFunc(starts, func(f image.Function) bool { return cases[f.Addr] })
+		starts = slices.DeleteFunc(starts, func(f image.Function) bool {
+			_, found := slices.BinarySearch(cases, f.Addr)
+			return found
+		})
 	}
 	r.c.addFunctions(starts)
 }
 
-// cases returns the places in code of x86 to which the tables of switches lead:
-// what a jump that adds a register to the address of a table may load from it.
-func (r *reader) cases() map[uint64]bool {
+// cases returns the places in code of x86 to which the tables of switches lead,
+// in order: what a jump that adds a register to the address of a table may load
+// from it.
+func (r *reader) cases() []uint64 {
 	m := r.c.Image
 	if m.Arch != image.X86 && m.Arch != image.X86_64 {
 		return nil
 	}
-	named := map[uint64]bool{}
+	var named addressSet
 	var tables []uint64
+	parts := r.parts
 	for i := range r.c.Refs {
 		ref := &r.c.Refs[i]
 		if ref.Kind != Data || ref.Import >= 0 {
 			continue
 		}
-		named[ref.Target] = true
-		if jumpsBy(r.bytes(ref.Addr)) {
+		named.expect(ref.Target)
+		for len(parts) > 1 && parts[0].end() <= ref.Addr {
+			parts = parts[1:]
+		}
+		if off := ref.Addr - parts[0].addr; off < uint64(len(parts[0].bytes)) && jumpsBy(parts[0].bytes[off:]) {
 			tables = append(tables, ref.Target)
 		}
 	}
-	out := map[uint64]bool{}
-	for _, table := range tables {
+	if len(tables) == 0 {
+		return nil
+	}
+	named.begin()
+	for i := range r.c.Refs {
+		if ref := &r.c.Refs[i]; ref.Kind == Data && ref.Import < 0 {
+			named.add(ref.Target)
+		}
+	}
+	named.end()
+	slices.Sort(tables)
+	var out []uint64
+	for _, table := range slices.Compact(tables) {
 		k, _ := slices.BinarySearchFunc(m.Pointers, table, func(p image.Pointer, at uint64) int { return cmp.Compare(p.At, at) })
-		for at := table; k < len(m.Pointers) && m.Pointers[k].At == at && (at == table || !named[at]); k++ {
-			out[m.Pointers[k].To] = true
+		for at := table; k < len(m.Pointers) && m.Pointers[k].At == at; k++ {
+			if _, other := named.search(at); other && at != table {
+				break
+			}
+			out = append(out, m.Pointers[k].To)
 			at += uint64(m.Bits / 8)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
@@ -125,11 +160,15 @@ func (r *reader) cases() map[uint64]bool {
 func jumpsBy(code []byte) bool {
 	const near = 16
 	code = code[:min(len(code), near)]
-	if bytes.HasPrefix(code, []byte{0xff, 0x24}) || bytes.HasPrefix(code, []byte{0x3e, 0xff, 0x24}) {
+	if len(code) >= 3 && (code[0] == 0xff && code[1] == 0x24 || code[0] == 0x3e && code[1] == 0xff && code[2] == 0x24) {
 		return true
 	}
 	for i := 4; i+1 < len(code); i++ {
-		if code[i] == 0xff && code[i+1]&0xf8 == 0xe0 { // JMP r
+		n := bytes.IndexByte(code[i:], 0xff)
+		if i += n; n < 0 || i+1 == len(code) {
+			return false
+		}
+		if code[i+1]&0xf8 == 0xe0 { // JMP r
 			return true
 		}
 	}
@@ -146,10 +185,7 @@ func (r *reader) startsBehind(addr uint64) bool {
 	case image.X86_64, image.X86:
 		wide := r.c.Image.Arch == image.X86_64
 		s := &x86{reader: r, wide: wide, addr: p.addr, code: p.bytes}
-		if !decodes(code, wide) || !s.behindCode(at) {
-			return false
-		}
-		return addr%16 == 0 || len(code) > 4 && (code[0]&0xf8 == 0x50 || code[0] == 0x41 && code[1]&0xf8 == 0x50 || code[0] == 0x83 && code[1] == 0xec || code[0] == 0x48 && code[1] == 0x83 && code[2] == 0xec || code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e)
+		return (addr%16 == 0 || prologue(code)) && s.behindCode(at) && decodes(code, wide)
 	case image.AArch64:
 		if addr%4 != 0 || len(code) < 4 || at < 4 {
 			return addr%4 == 0 && at == 0
@@ -169,16 +205,44 @@ func (r *reader) startsBehind(addr uint64) bool {
 	return false
 }
 
+// prologue reports whether code of x86 begins by saving a register or making
+// room on the stack, or with the mark for indirect branches.
+func prologue(code []byte) bool {
+	if len(code) <= 4 {
+		return false
+	}
+	switch b := code[0]; {
+	case b&0xf8 == 0x50:
+		return true
+	case b == 0x41:
+		return code[1]&0xf8 == 0x50
+	case b == 0x83:
+		return code[1] == 0xec
+	case b == 0x48:
+		return code[1] == 0x83 && code[2] == 0xec
+	}
+	return code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e
+}
+
 // addFunctions adds functions, in order of address.
 func (c *Code) addFunctions(starts []image.Function) {
 	if len(starts) == 0 {
 		return
 	}
+	sortBy(starts, func(f *image.Function) uint64 { return f.Addr })
 	all := make([]image.Function, 0, len(c.Functions)+len(starts))
-	all = append(append(all, c.Functions...), starts...)
-	slices.SortStableFunc(all, func(a, b image.Function) int { return cmp.Compare(a.Addr, b.Addr) })
-	c.Functions = slices.CompactFunc(all, func(a, b image.Function) bool { return a.Addr == b.Addr })
-	c.indexFunctions()
+	for known := c.Functions; len(known)+len(starts) > 0; {
+		var next image.Function
+		if len(starts) == 0 || len(known) > 0 && known[0].Addr <= starts[0].Addr {
+			next, known = known[0], known[1:]
+		} else {
+			next, starts = starts[0], starts[1:]
+		}
+		if n := len(all); n == 0 || all[n-1].Addr != next.Addr {
+			all = append(all, next)
+		}
+	}
+	c.Functions = all
 }
 
 // startsLike reports whether the code at addr looks like the start of a
@@ -232,11 +296,7 @@ func (r *reader) inStep(addr uint64) bool {
 		at = int(f.Addr - p.addr)
 	}
 	for at < to {
-		if in, ok := decode(p.bytes[at:], wide); ok {
-			at += in.size
-		} else {
-			at++
-		}
+		at += max(1, size(p.bytes[at:], wide))
 	}
 	return at == to
 }
@@ -251,15 +311,14 @@ func (s *x86) behindCode(at int) bool {
 	case 0xc3, 0xcc, 0x90:
 		return true
 	}
-	before := s.code[:at]
-	for _, nop := range []string{"\x0f\x1f\x00", "\x0f\x1f\x40\x00", "\x0f\x1f\x44\x00\x00"} {
-		if bytes.HasSuffix(before, []byte(nop)) {
+	if s.code[at-1] == 0 { // NOP of three, four and five bytes, or zeros
+		b, c, d, e := s.before(at, 2), s.before(at, 3), s.before(at, 4), s.before(at, 5)
+		if b == 0x1f && c == 0x0f || b == 0x40 && c == 0x1f && d == 0x0f || b == 0 && c == 0x44 && d == 0x1f && e == 0x0f || b == 0 && c == 0 && at >= 3 {
 			return true
 		}
 	}
 	return s.before(at, 5) == 0xe9 || s.before(at, 2) == 0xeb || s.before(at, 3) == 0xc2 || // JMP, RET n
-		s.before(at, 6) == 0xff && s.before(at, 5) == 0x25 || // JMP [n]
-		at >= 3 && s.code[at-1] == 0 && s.code[at-2] == 0 && s.code[at-3] == 0
+		s.before(at, 6) == 0xff && s.before(at, 5) == 0x25 // JMP [n]
 }
 
 // part returns the part of the code that holds addr, or nil.

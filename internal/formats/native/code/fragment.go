@@ -34,9 +34,10 @@ func (c *Code) pieces() map[int][]image.Fragment {
 	return c.graph.pieces
 }
 
-// within returns the references that stand in a run of addresses.
-func (c *Code) within(addr, size uint64) []Ref {
-	lo := sort.Search(len(c.Refs), func(i int) bool { return c.Refs[i].Addr >= addr })
-	hi := lo + sort.Search(len(c.Refs)-lo, func(i int) bool { return c.Refs[lo+i].Addr-addr >= size })
-	return c.Refs[lo:hi]
+// among returns the references that stand in a run of addresses: from lo up to
+// before hi.
+func (c *Code) among(addr, size uint64) (lo, hi int) {
+	lo = sort.Search(len(c.Refs), func(i int) bool { return c.Refs[i].Addr >= addr })
+	hi = lo + sort.Search(len(c.Refs)-lo, func(i int) bool { return c.Refs[lo+i].Addr-addr >= size })
+	return lo, hi
 }

@@ -12,60 +12,145 @@ type graph struct {
 	makeFirst sync.Once
 	first     []int32 // by function: where its references begin in Refs
 
-	makeCallers sync.Once
-	callers     grouped // by function
-
-	makeUses sync.Once
-	uses     grouped // by import
+	makeLinks sync.Once
+	links     links
 
 	makePieces sync.Once
 	pieces     map[int][]image.Fragment
-
-	makeData sync.Once
-	data     []Ref // data references, by Target
 }
 
-// grouped are references by what they refer to.
-type grouped struct {
-	first []int32 // by group: where it begins in refs
-	refs  []Ref
+// links are the references by what they lead to. That has a number: first come
+// the functions, then the places of data, then the imports.
+type links struct {
+	places  addressSet // of data, that code or pointers name
+	imports int        // the number of the first import
+	to      []int32    // by reference: what it leads to; -1 if that has no number
+	via     []int32    // by pointer: what it leads to
+	first   []int32    // by number: where what leads to it begins in refs
+	refs    []Ref
 }
 
-// group counts, then files: two passes. groupOf returns -1 for what is left out.
-func group(refs []Ref, groups int, groupOf func(*Ref) int) grouped {
-	of := make([]int32, len(refs))
-	g := grouped{first: make([]int32, groups+2)}
-	for i := range refs {
-		n := groupOf(&refs[i])
-		of[i] = int32(n)
-		if n >= 0 {
-			g.first[n+2]++
+// linked numbers what references lead to, and groups them by it.
+func (c *Code) linked() *links {
+	c.graph.makeLinks.Do(func() {
+		l := &c.graph.links
+		l.places, l.via = c.places()
+		l.imports = len(c.Functions) + len(l.places.list)
+		l.to = make([]int32, len(c.Refs))
+		l.first = make([]int32, l.imports+len(c.Image.Imports)+2)
+		for i := range c.Refs {
+			n := c.number(&c.Refs[i])
+			l.to[i] = int32(n)
+			if n >= 0 {
+				l.first[n+2]++
+			}
+		}
+		for i := 2; i < len(l.first); i++ {
+			l.first[i] += l.first[i-1]
+		}
+		l.refs = make([]Ref, l.first[len(l.first)-1])
+		for i, n := range l.to {
+			if n >= 0 {
+				l.refs[l.first[n+1]] = c.Refs[i]
+				l.first[n+1]++
+			}
+		}
+		l.first = l.first[:len(l.first)-1]
+	})
+	return &c.graph.links
+}
+
+// number returns that of what a reference leads to, or -1. It needs places.
+func (c *Code) number(r *Ref) int {
+	l := &c.graph.links
+	if r.Import >= 0 {
+		if int(r.Import) < len(c.Image.Imports) {
+			return l.imports + int(r.Import)
+		}
+		return -1
+	}
+	if r.Kind == Data {
+		i, _ := l.places.search(r.Target)
+		return len(c.Functions) + i
+	}
+	if fn, ok := c.start(r.Target); ok {
+		return fn
+	}
+	return -1
+}
+
+// places numbers the addresses of data that code names or pointers lead to: what
+// lies between two of them is a block, for who has the address of a table can
+// read all of it. It returns as well what each pointer leads to.
+func (c *Code) places() (s addressSet, via []int32) {
+	const data = -1
+	via = make([]int32, len(c.Pointers))
+	for i := range c.Pointers {
+		via[i] = data
+		if fn, ok := c.start(c.Pointers[i].To); ok {
+			via[i] = int32(fn)
+		} else {
+			s.expect(c.Pointers[i].To)
 		}
 	}
-	for i := 2; i < len(g.first); i++ {
-		g.first[i] += g.first[i-1]
-	}
-	g.refs = make([]Ref, g.first[groups+1])
-	for i, n := range of {
-		if n >= 0 {
-			g.refs[g.first[n+1]] = refs[i]
-			g.first[n+1]++
+	for i := range c.Refs {
+		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
+			s.expect(r.Target)
 		}
 	}
-	g.first = g.first[:groups+1]
-	return g
+	for i := range c.Image.Exports {
+		if e := &c.Image.Exports[i]; e.Data {
+			s.expect(e.Addr)
+		}
+	}
+	s.begin()
+	for i, fn := range via {
+		if fn == data {
+			s.add(c.Pointers[i].To)
+		}
+	}
+	for i := range c.Refs {
+		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
+			s.add(r.Target)
+		}
+	}
+	for i := range c.Image.Exports {
+		if e := &c.Image.Exports[i]; e.Data {
+			s.add(e.Addr)
+		}
+	}
+	s.end()
+	for i, fn := range via {
+		if fn == data {
+			n, _ := s.search(c.Pointers[i].To)
+			via[i] = int32(len(c.Functions) + n)
+		}
+	}
+	return s, via
 }
 
-func (g *grouped) of(i int) []Ref {
-	if i < 0 || i+1 >= len(g.first) {
-		return nil
-	}
-	lo, hi := g.first[i], g.first[i+1]
-	return g.refs[lo:hi:hi]
+// between returns the references to what is numbered from n up to before m.
+func (l *links) between(n, m int) []Ref {
+	lo, hi := l.first[n], l.first[m]
+	return l.refs[lo:hi:hi]
 }
 
 // From returns the references that stand in function fn, by address.
 func (c *Code) From(fn int) []Ref {
+	lo, hi := c.within(fn)
+	refs := c.Refs[lo:hi:hi]
+	if len(c.Image.Functions.Fragments) > 0 {
+		for _, piece := range c.pieces()[fn] {
+			lo, hi := c.among(piece.Addr, piece.Size)
+			refs = append(refs, c.Refs[lo:hi]...)
+		}
+	}
+	return refs
+}
+
+// within returns the references that stand in function fn, without its
+// fragments: from lo up to before hi.
+func (c *Code) within(fn int) (lo, hi int) {
 	c.graph.makeFirst.Do(func() {
 		c.graph.first = make([]int32, len(c.Functions)+1)
 		i := 0
@@ -76,50 +161,33 @@ func (c *Code) From(fn int) []Ref {
 		}
 		c.graph.first[len(c.Functions)] = int32(len(c.Refs))
 	})
-	refs := c.Refs[c.graph.first[fn]:c.graph.first[fn+1]]
-	_, hi := c.span(fn)
-	if n := len(refs); n > 0 && refs[n-1].Addr >= hi {
-		refs = refs[:sort.Search(n, func(i int) bool { return refs[i].Addr >= hi })]
+	lo, hi = int(c.graph.first[fn]), int(c.graph.first[fn+1])
+	if lo == hi {
+		return lo, hi
 	}
-	refs = refs[:len(refs):len(refs)]
-	if len(c.Image.Functions.Fragments) > 0 {
-		for _, piece := range c.pieces()[fn] {
-			refs = append(refs, c.within(piece.Addr, piece.Size)...)
-		}
+	if _, end := c.span(fn); c.Refs[hi-1].Addr >= end {
+		hi = lo + sort.Search(hi-lo, func(i int) bool { return c.Refs[lo+i].Addr >= end })
 	}
-	return refs
+	return lo, hi
 }
 
 // Callers returns the places that call, jump to or take the address of function
 // fn, in code, by address. Tables of pointers that hold it are [Code.Pointers].
 func (c *Code) Callers(fn int) []Ref {
-	c.graph.makeCallers.Do(func() {
-		c.graph.callers = group(c.Refs, len(c.Functions), func(r *Ref) int {
-			if r.Import >= 0 || r.Kind == Data {
-				return -1
-			}
-			if n, ok := c.start(r.Target); ok {
-				return n
-			}
-			return -1
-		})
-	})
-	return c.graph.callers.of(fn)
+	if fn < 0 || fn >= len(c.Functions) {
+		return nil
+	}
+	return c.linked().between(fn, fn+1)
 }
 
 // ImportRefs returns the references to an import, by its index in the image's
 // Imports, by address.
 func (c *Code) ImportRefs(i int) []Ref {
-	c.graph.makeUses.Do(func() {
-		n := len(c.Image.Imports)
-		c.graph.uses = group(c.Refs, n, func(r *Ref) int {
-			if int(r.Import) >= n {
-				return -1
-			}
-			return int(r.Import)
-		})
-	})
-	return c.graph.uses.of(i)
+	if i < 0 || i >= len(c.Image.Imports) {
+		return nil
+	}
+	l := c.linked()
+	return l.between(l.imports+i, l.imports+i+1)
 }
 
 // Uses returns the references to each import that has any, by its index in the
@@ -137,31 +205,10 @@ func (c *Code) Uses() map[int][]Ref {
 // DataRefs returns the references to addresses from lo up to before hi, by the
 // address that they name, then by their own.
 func (c *Code) DataRefs(lo, hi uint64) []Ref {
-	c.graph.makeData.Do(func() { c.graph.data = c.sortData() })
-	refs := c.graph.data
-	i := sort.Search(len(refs), func(i int) bool { return refs[i].Target >= lo })
-	j := i + sort.Search(len(refs)-i, func(k int) bool { return refs[i+k].Target >= hi })
-	return refs[i:j:j]
-}
-
-// sortData sorts the data references by their target: it numbers the targets,
-// which are far fewer, and groups the references by that number.
-func (c *Code) sortData() []Ref {
-	var targets addressSet
-	for i := range c.Refs {
-		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
-			targets.add(r.Target)
-		}
-	}
-	list := targets.sorted()
-	x := newIndex(list)
-	return group(c.Refs, len(list), func(r *Ref) int {
-		if r.Kind != Data || r.Import >= 0 {
-			return -1
-		}
-		i, _ := x.search(r.Target)
-		return i
-	}).refs
+	l := c.linked()
+	i, _ := l.places.search(lo)
+	j, _ := l.places.search(max(lo, hi))
+	return l.between(len(c.Functions)+i, len(c.Functions)+j)
 }
 
 // Func returns the index of the function that holds addr, or -1. Where sizes

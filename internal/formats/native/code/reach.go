@@ -28,13 +28,21 @@ const (
 	Initial      RootKind = "initializer" // .init_array, .fini_array, TLS callbacks, static constructors
 )
 
-var rootOrder = map[RootKind]int{Registration: 0, Exported: 1, Entry: 2, Initial: 3}
-
 // registrations are the beginnings of names that hosts call when they load an
 // add-on: Node-API, Node's own, CPython, JNI, Bare, Lua, Ruby, PostgreSQL, COM.
 var registrations = []string{
 	"napi_register_module", "node_register_module", "node_api_module_get_api_version", "PyInit_", "JNI_OnLoad",
 	"bare_register_module", "luaopen_", "Init_", "_PG_init", "DllRegisterServer",
+}
+
+// registers reports whether a host calls an export of that name.
+func registers(name string) bool {
+	for _, p := range registrations {
+		if name != "" && name[0] == p[0] && strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // reach is what is reached from where, once somebody asks.
@@ -94,23 +102,23 @@ func (c *Code) Chain(fn, most int) []int {
 }
 
 func (c *Code) findRoots() []Root {
-	var out []Root
+	var registered, exported, entry, initial []Root
 	for i := range c.Image.Exports {
 		e := &c.Image.Exports[i]
-		if e.Forward != "" || e.Addr == 0 && (e.Data || c.Image.Format != image.Wasm) {
-			continue // somewhere else, or nowhere: a global of Wasm has no address
+		switch {
+		case e.Forward != "" || e.Addr == 0 && (e.Data || c.Image.Format != image.Wasm):
+			// somewhere else, or nowhere: a global of Wasm has no address
+		case !e.Data && registers(e.Name):
+			registered = append(registered, Root{Registration, e.Name, e.Addr})
+		default:
+			exported = append(exported, Root{Exported, e.Name, e.Addr})
 		}
-		kind := Exported
-		if !e.Data && slices.ContainsFunc(registrations, func(p string) bool { return strings.HasPrefix(e.Name, p) }) {
-			kind = Registration
-		}
-		out = append(out, Root{kind, e.Name, e.Addr})
 	}
 	if c.Image.Entry != 0 {
-		out = append(out, Root{Entry, "", c.Image.Entry})
+		entry = append(entry, Root{Entry, "", c.Image.Entry})
 	}
 	for _, addr := range c.Image.Initializers {
-		out = append(out, Root{Initial, "", addr})
+		initial = append(initial, Root{Initial, "", addr})
 	}
 	for i := range c.Image.Sections { // functions that run at the end
 		s := &c.Image.Sections[i]
@@ -120,61 +128,40 @@ func (c *Code) findRoots() []Root {
 		p := c.Pointers
 		k, _ := slices.BinarySearchFunc(p, s.Addr, func(p image.Pointer, at uint64) int { return cmp.Compare(p.At, at) })
 		for ; k < len(p) && p[k].At-s.Addr < s.Size; k++ {
-			out = append(out, Root{Initial, "", p[k].To})
+			initial = append(initial, Root{Initial, "", p[k].To})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Root) int {
-		if a.Kind != b.Kind {
-			return cmp.Compare(rootOrder[a.Kind], rootOrder[b.Kind])
+	for _, list := range [][]Root{registered, exported, initial} {
+		sortBy(list, func(r *Root) uint64 { return r.Addr })
+		for i := 0; i < len(list); {
+			j := i + 1
+			for ; j < len(list) && list[j].Addr == list[i].Addr; j++ {
+			}
+			if j-i > 1 {
+				slices.SortFunc(list[i:j], func(a, b Root) int { return strings.Compare(a.Name, b.Name) })
+			}
+			i = j
 		}
-		if a.Addr != b.Addr {
-			return cmp.Compare(a.Addr, b.Addr)
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	return slices.Compact(out)
+	}
+	return slices.Compact(slices.Concat(registered, exported, entry, initial))
 }
 
-// makeReach walks from the roots over functions and blocks of data. A block is
-// what lies between two addresses that something refers to: who has the address
-// of a table can read all of it.
+// makeReach walks from the roots over functions and blocks of data.
 func (c *Code) makeReach() {
 	c.reach.once.Do(func() {
-		w := walk{c: c, blocks: c.blocks()}
-		w.index = newIndex(w.blocks)
+		w := walk{c: c, links: c.linked()}
 		none := step{root: -1}
 		w.funcs = slices.Repeat([]step{none}, len(c.Functions))
-		w.data = slices.Repeat([]step{none}, len(w.blocks))
+		w.data = slices.Repeat([]step{none}, len(w.links.places.list))
 		c.reach.roots = c.findRoots()
 		for i, r := range c.reach.roots {
 			w.root = int32(i)
 			w.visit(r.Addr, rooted)
 			w.drain()
 		}
-		w.queue, w.blocks, w.index = nil, nil, index{}
+		w.queue, w.links = nil, nil
 		c.reach.walk = w
 	})
-}
-
-// blocks returns the addresses where blocks of data begin.
-func (c *Code) blocks() []uint64 {
-	var out addressSet
-	for i := range c.Refs {
-		if r := &c.Refs[i]; r.Kind == Data && r.Import < 0 {
-			out.add(r.Target)
-		}
-	}
-	for _, p := range c.Pointers {
-		if _, ok := c.start(p.To); !ok {
-			out.add(p.To)
-		}
-	}
-	for i := range c.Image.Exports {
-		if e := &c.Image.Exports[i]; e.Data {
-			out.add(e.Addr)
-		}
-	}
-	return out.sorted()
 }
 
 // maxBlock bounds a block of data in bytes: beyond it, what follows is taken for
@@ -190,29 +177,21 @@ const rooted = -1 << 31
 // walk is one traversal, breadth first from each root. What is found first stays
 // with its root.
 type walk struct {
-	c      *Code
-	blocks []uint64
-	index  index // of blocks
-	root   int32
-	funcs  []step
-	data   []step  // by block
-	queue  []int32 // functions as they are, blocks as ^index
+	c     *Code
+	links *links
+	root  int32
+	funcs []step
+	data  []step  // by block
+	queue []int32 // functions as they are, blocks as ^index
 }
 
 // visit goes to what is at addr, if nobody has been there.
 func (w *walk) visit(addr uint64, from int32) {
 	if fn, ok := w.c.start(addr); ok {
 		w.function(fn, from)
-		return
-	}
-	if i, ok := w.index.search(addr); ok {
-		if w.data[i].root < 0 {
-			w.data[i] = step{w.root, from}
-			w.queue = append(w.queue, ^int32(i))
-		}
-		return
-	}
-	if fn := w.c.Func(addr); fn >= 0 { // into the middle: a fragment, an alternate entry
+	} else if i, ok := w.links.places.search(addr); ok {
+		w.block(i, from)
+	} else if fn := w.c.Func(addr); fn >= 0 { // into the middle: a fragment, an alternate entry
 		w.function(fn, from)
 	}
 }
@@ -224,31 +203,73 @@ func (w *walk) function(fn int, from int32) {
 	}
 }
 
+func (w *walk) block(i int, from int32) {
+	if w.data[i].root < 0 {
+		w.data[i] = step{w.root, from}
+		w.queue = append(w.queue, ^int32(i))
+	}
+}
+
 func (w *walk) drain() {
 	for i := 0; i < len(w.queue); i++ {
-		if at := w.queue[i]; at >= 0 {
-			for _, r := range w.c.From(int(at)) {
-				if r.Import < 0 {
-					w.visit(r.Target, at)
-				}
-			}
-		} else {
+		at := w.queue[i]
+		if at < 0 {
 			w.follow(at)
+			continue
+		}
+		lo, hi := w.c.within(int(at))
+		w.leave(lo, hi, at)
+		if len(w.c.Image.Functions.Fragments) > 0 {
+			for _, piece := range w.c.pieces()[int(at)] {
+				lo, hi := w.c.among(piece.Addr, piece.Size)
+				w.leave(lo, hi, at)
+			}
 		}
 	}
 	w.queue = w.queue[:0]
 }
 
+// leave goes where the references from lo up to before hi lead to.
+func (w *walk) leave(lo, hi int, from int32) {
+	for i, n := range w.links.to[lo:hi] {
+		if n >= 0 {
+			w.number(int(n), from)
+		} else if r := &w.c.Refs[lo+i]; r.Import < 0 {
+			w.visit(r.Target, from)
+		}
+	}
+}
+
+// number goes to what has that number, but not to an import.
+func (w *walk) number(n int, from int32) {
+	if n < len(w.funcs) {
+		w.function(n, from)
+		return
+	}
+	if n >= w.links.imports {
+		return
+	}
+	if n -= len(w.funcs); w.data[n].root >= 0 {
+		return
+	}
+	if fn, ok := w.c.start(w.links.places.list[n]); ok {
+		w.function(fn, from)
+	} else {
+		w.block(n, from)
+	}
+}
+
 // follow goes to what the pointers in a block of data lead to.
 func (w *walk) follow(at int32) {
 	i := int(^at)
-	lo := w.blocks[i]
+	places := w.links.places.list
+	lo := places[i]
 	hi := lo + min(maxBlock, ^uint64(0)-lo)
-	if i+1 < len(w.blocks) {
-		hi = min(hi, w.blocks[i+1])
+	if i+1 < len(places) {
+		hi = min(hi, places[i+1])
 	}
 	p := w.c.Pointers
 	for k := sort.Search(len(p), func(k int) bool { return p[k].At >= lo }); k < len(p) && p[k].At < hi; k++ {
-		w.visit(p[k].To, at)
+		w.number(int(w.links.via[k]), at)
 	}
 }

@@ -27,10 +27,12 @@ func Read(m *image.Image) *Code {
 		r.findThunks()
 	}
 	for _, p := range parts {
+		r.scanned = p
 		scan(r, p.addr, p.bytes)
 		r.done += len(p.bytes)
 	}
 	r.finish()
+	r.release()
 	return c
 }
 
@@ -111,6 +113,7 @@ const (
 // reader collects what the scan of one image finds.
 type reader struct {
 	c        *Code
+	scratch  *scratch
 	targets  *targets
 	parts    []part
 	late     []Ref             // that count, but were found later than others
@@ -119,6 +122,7 @@ type reader struct {
 	most     int               // references
 	total    int               // bytes of code
 	done     int               // of total, in parts that were scanned
+	scanned  part              // that is scanned
 	stubs    bool              // of x86, were looked for
 	got      *uint32           // address of the global offset table of x86, 0 if there is none; nil if it was not looked for
 	wrappers map[uint64]uint32 // functions that make the system call whose number is in a register, by their start
@@ -126,12 +130,14 @@ type reader struct {
 }
 
 func newReader(c *Code, parts []part) *reader {
-	r := &reader{c: c, parts: parts}
+	r := &reader{c: c, parts: parts, scratch: scratches.Get().(*scratch)}
 	for _, p := range parts {
 		r.total += len(p.bytes)
 	}
 	r.most = min(maxRefs, r.total/4+16)
-	r.targets = newTargets(c.Image, parts)
+	c.Refs = r.scratch.refs[:0:min(cap(r.scratch.refs), r.most)]
+	r.pending = r.scratch.pending[:0]
+	r.targets = newTargets(c, parts, r.scratch)
 	return r
 }
 
@@ -168,12 +174,11 @@ func (r *reader) grow() bool {
 		r.c.Partial = true
 		return false
 	}
-	room := r.total/40 + 64
+	room := r.total/128 + 64
 	if n > 0 {
-		room = n + n/4
-		if r.done > 1<<20 {
-			room = max(room, min(int(float64(n)*float64(r.total)/float64(r.done)*1.03), 4*n))
-		}
+		done := r.done + int(min(r.c.Refs[n-1].Addr-r.scanned.addr, uint64(len(r.scanned.bytes))))
+		rest := int(float64(n) * float64(r.total-done) / float64(done+1))
+		room = n + n/32 + min(rest+rest/8, 3*n) + 64
 	}
 	room = max(min(room, r.most), n+1)
 	r.c.Refs = append(make([]Ref, 0, room), r.c.Refs...)
@@ -205,12 +210,12 @@ func (r *reader) finish() {
 	r.pointed()
 	found := append(r.discover(), r.late...)
 	leaps := r.separate()
-	byAddr := func(a, b Ref) int { return cmp.Compare(a.Addr, b.Addr) }
-	if !slices.IsSortedFunc(c.Refs, byAddr) {
-		slices.SortStableFunc(c.Refs, byAddr)
+	if c.indexed != len(c.Functions) {
+		c.indexFunctions()
 	}
+	sortBy(c.Refs, addrOf)
 	if len(found) > 0 {
-		slices.SortStableFunc(found, byAddr)
+		sortBy(found, addrOf)
 		n := len(c.Refs)
 		c.Refs = append(c.Refs, found...)
 		mergeRefs(c.Refs, n)

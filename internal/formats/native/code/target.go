@@ -21,10 +21,13 @@ type targets struct {
 	complete bool  // functions without a size reach to the next one
 }
 
-func newTargets(m *image.Image, parts []part) *targets {
+// newTargets is for code whose functions are still those of its image, and
+// indexed.
+func newTargets(c *Code, parts []part, s *scratch) *targets {
+	m := c.Image
 	t := &targets{image: m, memory: newMemory(m, parts)}
-	t.marks = newMarks(parts)
-	t.index = newIndex(starts(m.Functions.List))
+	t.marks = newMarks(parts, s)
+	t.index = c.index
 	for i := range m.Functions.List {
 		t.marks.set(m.Functions.List[i].Addr, markStart)
 	}
@@ -169,7 +172,7 @@ const (
 	markPlace
 )
 
-func newMarks(parts []part) marks {
+func newMarks(parts []part, s *scratch) marks {
 	if len(parts) == 0 {
 		return marks{}
 	}
@@ -181,7 +184,7 @@ func newMarks(parts []part) marks {
 	if m.size > 8*total+1<<20 {
 		return marks{far: map[uint64]uint8{}}
 	}
-	m.words = make([]uint64, m.size/32+1)
+	m.words = s.words(m.size/32 + 1)
 	return m
 }
 

@@ -397,9 +397,9 @@ func (r *reader) wrappedCalls() {
 			return
 		}
 		r.wrappers = nil
-		lo, hi := ^uint64(0), uint64(0)
+		var some uint64 // a bit for each of them, by what few addresses have in common
 		for fn := range wrappers {
-			lo, hi = min(lo, fn), max(hi, fn)
+			some |= 1 << (fn >> 4 & 63)
 		}
 		for i := range r.c.Refs {
 			ref := &r.c.Refs[i]
@@ -407,7 +407,7 @@ func (r *reader) wrappedCalls() {
 				continue
 			}
 			reg, ok := uint32(rdi), libc >= 0 && ref.Import == libc
-			if ref.Import < 0 && ref.Target >= lo && ref.Target <= hi {
+			if ref.Import < 0 && some>>(ref.Target>>4&63)&1 != 0 {
 				reg, ok = wrappers[ref.Target]
 			}
 			if ok {

@@ -50,9 +50,7 @@ func (s *x86) scan() {
 			}
 			s.first = 0
 		}
-		s.done += hi - lo
 	}
-	s.done -= len(s.code)
 	s.systemCalls()
 }
 

@@ -33,6 +33,8 @@ type frames struct {
 	data []byte // .eh_frame, or the segment around it
 	addr uint64 // of data
 	cies map[int]cie
+	last int // of cies: where the one that was used last stands; 0 for none
+	info cie // that one
 	list []image.Function
 }
 
@@ -138,10 +140,14 @@ func (fr *frames) entry(off int) (next int, ok bool) {
 		return next, c.Err() == nil
 	}
 	owner := body - int(back)
-	info, known := fr.cies[owner]
-	if !known {
-		info = fr.readCIE(owner)
-		fr.cies[owner] = info
+	info := fr.info
+	if owner != fr.last || owner == 0 {
+		known := false
+		if info, known = fr.cies[owner]; !known {
+			info = fr.readCIE(owner)
+			fr.cies[owner] = info
+		}
+		fr.last, fr.info = owner, info
 	}
 	if !info.ok {
 		return next, true

@@ -48,7 +48,7 @@ func (f *file) gatherFunctions() (list []image.Function, method string) {
 	if len(framed) == 0 {
 		return order(others), "symbols"
 	}
-	all := order(append(slices.Clone(framed), others...))
+	all := merge(framed, order(others))
 	const (
 		few  = 0.5  // of the code is described: the rest cannot be a detail
 		gain = 0.05 // of the code that only symbols describe
@@ -63,6 +63,13 @@ func (f *file) gatherFunctions() (list []image.Function, method string) {
 
 // order sorts functions by address and keeps the longest of each.
 func order(list []image.Function) []image.Function {
+	ascending := true
+	for i := 1; i < len(list) && ascending; i++ {
+		ascending = list[i-1].Addr < list[i].Addr
+	}
+	if ascending {
+		return list
+	}
 	slices.SortFunc(list, func(a, b image.Function) int {
 		if a.Addr != b.Addr {
 			return compare(a.Addr, b.Addr)
@@ -70,6 +77,20 @@ func order(list []image.Function) []image.Function {
 		return cmp.Compare(b.Size, a.Size)
 	})
 	return slices.CompactFunc(list, func(a, b image.Function) bool { return a.Addr == b.Addr })
+}
+
+// merge puts two lists that are in order into one. They have no address in
+// common.
+func merge(a, b []image.Function) []image.Function {
+	out := make([]image.Function, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].Addr < b[0].Addr {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // symbolFunctions returns the functions that symbols tell.

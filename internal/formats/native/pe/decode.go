@@ -95,6 +95,11 @@ var operands0F = func() (t [256]uint8) {
 // decode reads the instruction at the start of b; wide selects 64-bit mode. It
 // measures every instruction, but names only what matters here.
 func decode(b []byte, wide bool) instruction {
+	if !wide {
+		if ins, ok := plain(b); ok {
+			return ins
+		}
+	}
 	const longest = 15
 	b = b[:min(len(b), longest)]
 	d := decoder{b: b, wide: wide}
@@ -114,6 +119,90 @@ func decode(b []byte, wide bool) instruction {
 		ins.addr = le32(b[d.imm:])
 	}
 	return ins
+}
+
+// plainFlows says of the opcodes that plain reads what they do; the others are
+// through here.
+var plainFlows = func() (t [256]flow) {
+	for op, what := range operands {
+		if what&(bad|imm16) != 0 {
+			t[op] = through
+		}
+	}
+	for _, op := range []int{
+		0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x62, 0x64, 0x65, 0x66, 0x67, 0x8d, 0x90, 0xa0, 0xa1, 0xa2, 0xa3,
+		0xc4, 0xc5, 0xf0, 0xf2, 0xf3, 0xf6, 0xf7, 0xfe, 0xff,
+	} {
+		t[op] = through
+	}
+	for op := 0x70; op < 0x80; op++ {
+		t[op] = branch
+	}
+	for _, op := range []int{0xe0, 0xe1, 0xe2, 0xe3} {
+		t[op] = branch
+	}
+	for _, op := range []int{0xc3, 0xcb, 0xcf, 0xf4} {
+		t[op] = leave
+	}
+	t[0xe8], t[0xe9], t[0xeb] = call, jump, jump
+	return t
+}()
+
+// plain reads an instruction of 32-bit mode like most: without prefixes, and
+// with an opcode of one byte that does the same whatever its operands are. Not
+// ok means that it is another.
+func plain(b []byte) (ins instruction, ok bool) {
+	const longest = 11
+	if len(b) < longest {
+		return ins, false
+	}
+	b = b[:longest]
+	op := b[0]
+	ins.flow = plainFlows[op]
+	if ins.flow == through {
+		return ins, false
+	}
+	what := operands[op]
+	at, operand := 1, 0
+	if what&modrm != 0 {
+		m := b[1]
+		if m == 0xf6 || m == 0xc9 || m == 0xdb { // may be padding
+			return ins, false
+		}
+		at = 2
+		mod, base := m>>6, m&7
+		if mod != 3 {
+			if base == 4 {
+				base = b[2] & 7
+				at = 3
+			}
+			switch {
+			case mod == 1:
+				at++
+			case mod == 2, base == 5:
+				operand = at
+				at += 4
+			}
+		}
+	}
+	if what&imm8 != 0 {
+		at++
+		ins.to = int(int8(b[at-1]))
+	} else if what&immz != 0 {
+		if op&0xf8 == 0xb8 || op == 0x68 || op == 0xc7 || op == 0x05 || op == 0x81 {
+			operand = at
+		}
+		at += 4
+		ins.to = int(int32(le32(b[at-4:])))
+	}
+	if ins.flow == next {
+		ins.to = 0
+	}
+	if operand > 0 {
+		ins.addr = le32(b[operand:])
+	}
+	ins.size = at
+	return ins, true
 }
 
 // A decoder is the state of one decode. Its position may lie behind the bytes

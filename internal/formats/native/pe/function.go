@@ -51,6 +51,7 @@ func (f *file) functions() {
 		} else if len(named) == 0 && len(f.code) > 0 {
 			f.m.Notef("no table of functions for %s: only entry points and exports are listed", f.m.Arch)
 		}
+		fn.List = make([]image.Function, 0, len(known)+len(named))
 		for _, addr := range append(known, named...) {
 			fn.List = append(fn.List, image.Function{Addr: addr})
 		}

@@ -3,6 +3,7 @@ package pe
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
 
@@ -64,7 +65,7 @@ type jumpTable struct {
 type jumped struct{ from, to int32 }
 
 // A mark is what is known of one byte.
-type mark uint8
+type mark = byte
 
 const (
 	begins  mark = 1 << iota // an instruction begins here
@@ -259,8 +260,11 @@ func (a *area) followTables(operands []uint64) {
 // functions returns the addresses of the area at which functions start.
 func (a *area) functions(known []uint64) []uint64 {
 	var starts []int // sorted
-	for i, m := range a.marks {
-		if m&(begins|data) == begins && (m&called != 0 || m&(pointed|ends|reached) == pointed|ends && a.opensFrame(i)) {
+	for i := 0; i < len(a.marks); i++ {
+		if i = a.skip(i, called|pointed); i == len(a.marks) {
+			break
+		}
+		if m := a.marks[i]; m&(begins|data) == begins && (m&called != 0 || m&(pointed|ends|reached) == pointed|ends && a.opensFrame(i)) {
 			starts = append(starts, i)
 		}
 	}
@@ -275,7 +279,11 @@ func (a *area) functions(known []uint64) []uint64 {
 	for _, i := range starts {
 		list = append(list, a.addr+uint64(i))
 	}
-	for i, m := range a.marks {
+	for i := 0; i < len(a.marks); i++ {
+		if i = a.skip(i, ends); i == len(a.marks) {
+			break
+		}
+		m := a.marks[i]
 		if m&(begins|data|ends|reached) != begins|ends {
 			continue
 		}
@@ -285,6 +293,15 @@ func (a *area) functions(known []uint64) []uint64 {
 		}
 	}
 	return list
+}
+
+// skip returns the first offset from i on that has one of these marks, or one
+// soon before it.
+func (a *area) skip(i int, any mark) int {
+	all := uint64(any) * 0x0101010101010101
+	for ; i+8 <= len(a.marks) && binary.LittleEndian.Uint64(a.marks[i:])&all == 0; i += 8 {
+	}
+	return i
 }
 
 // markReached marks where jumps within a function lead. A jump over the start

@@ -12,6 +12,15 @@ import (
 
 // function returns the name of the function at an address.
 func (w *writer) function(addr uint64) string {
+	name, ok := w.names[addr]
+	if !ok {
+		name = w.nameOf(addr)
+		w.names[addr] = name
+	}
+	return name
+}
+
+func (w *writer) nameOf(addr uint64) string {
 	name := ""
 	if w.opt.Name != nil {
 		name = w.opt.Name(addr)

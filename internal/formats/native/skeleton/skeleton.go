@@ -38,7 +38,7 @@ func Write(c *code.Code, r *value.Reader, fn int, opt Options) string {
 	if fn < 0 || fn >= len(c.Functions) {
 		return ""
 	}
-	w := &writer{c: c, opt: opt, results: map[uint64]string{}, calls: map[uint64]*value.Step{}}
+	w := &writer{c: c, opt: opt, names: map[uint64]string{}, results: map[uint64]string{}, calls: map[uint64]*value.Step{}}
 	f := &c.Functions[fn]
 	name := w.function(f.Addr)
 	title := fmt.Sprintf("// call skeleton of sub_%x (%s %s), not source code: what it calls, and with what", f.Addr, c.Image.Arch, c.Image.Format)

@@ -16,6 +16,7 @@ type writer struct {
 	c   *code.Code
 	opt Options
 
+	names   map[uint64]string // of functions, by address: those that were asked for
 	steps   []value.Step
 	calls   map[uint64]*value.Step // by address
 	results map[uint64]string      // by address of a call whose result is used: the variable for it
@@ -206,11 +207,19 @@ func (w *writer) telling(list []*stmt, most int) []*stmt {
 	if len(list) <= most {
 		return list
 	}
-	order := slices.Clone(list)
-	slices.SortStableFunc(order, func(a, b *stmt) int { return cmp.Compare(w.tells(b), w.tells(a)) })
+	type place struct{ at, tells int }
+	order := make([]place, len(list))
+	for i, s := range list {
+		order[i] = place{i, w.tells(s)}
+	}
+	slices.SortFunc(order, func(a, b place) int { return cmp.Or(cmp.Compare(b.tells, a.tells), cmp.Compare(a.at, b.at)) })
 	order = order[:most]
-	slices.SortStableFunc(order, func(a, b *stmt) int { return cmp.Compare(slices.Index(list, a), slices.Index(list, b)) })
-	return order
+	slices.SortFunc(order, func(a, b place) int { return cmp.Compare(a.at, b.at) })
+	out := make([]*stmt, most)
+	for i, p := range order {
+		out[i] = list[p.at]
+	}
+	return out
 }
 
 // tells is how much a call says: a text most, then a name, then a number.

@@ -35,23 +35,32 @@ func build(words []string) *automaton {
 		a.class[c] = a.class[fold(c)]
 	}
 
-	// A tree of the words first, in which 0 stands for no edge.
+	// A tree of the words first, in which 0 stands for no edge. It is made level
+	// by level, so that the states near the root, where most of the time is spent,
+	// lie close together.
 	add := func() uint16 {
 		a.next = append(a.next, make([]uint16, a.width)...)
 		a.ending = append(a.ending, nil)
 		return uint16(len(a.ending) - 1)
 	}
 	add()
-	for n, w := range words {
-		state := uint16(0)
-		for i := range len(w) {
-			edge := int(state)*a.width + int(a.class[fold(w[i])])
+	at := make([]uint16, len(words))
+	for depth, more := 0, true; more; depth++ {
+		more = false
+		for n, w := range words {
+			if depth >= len(w) {
+				continue
+			}
+			more = true
+			edge := int(at[n])*a.width + int(a.class[fold(w[depth])])
 			if a.next[edge] == 0 {
 				to := add()
 				a.next[edge] = to
 			}
-			state = a.next[edge]
+			at[n] = a.next[edge]
 		}
+	}
+	for n, state := range at {
 		a.ending[state] = append(a.ending[state], uint16(n))
 	}
 

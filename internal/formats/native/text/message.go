@@ -2,6 +2,7 @@ package text
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -37,24 +38,66 @@ var runtimes = append(strings.Fields(`basic_string vector:: std:: pure_virtual t
 	exec_format`),
 	"called_`Option", "called_`Result", "`eh_vector", "`managed_vector", "`vector", "`copy_constructor", "`local", "`scalar", "`placement", "`virtual", "`dynamic", "`omni", "`udt")
 
-var runtimeStarts = sync.OnceValue(func() map[byte][]string {
-	starts := make(map[byte][]string)
+var runtimeStarts = sync.OnceValue(func() *[256][]string {
+	var starts [256][]string
 	for _, r := range runtimes {
 		r = strings.ToLower(strings.ReplaceAll(r, "_", " "))
 		starts[r[0]] = append(starts[r[0]], r)
 	}
-	return starts
+	return &starts
 })
 
 // ofRuntime reports whether a message is of a compiler or standard library.
 func ofRuntime(b []byte) bool {
-	for _, r := range runtimeStarts()[fold(b[0])] {
-		if len(b) >= len(r) && strings.EqualFold(string(b[:len(r)]), r) {
-			return true
+	return slices.ContainsFunc(runtimeStarts()[fold(b[0])], func(r string) bool {
+		if len(b) < len(r) {
+			return false
+		}
+		for i := range len(r) {
+			if fold(b[i]) != r[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A tally counts bytes by what they are, each sort in eight bits of its own.
+type tally uint64
+
+const (
+	letter tally = 1 << (8 * iota)
+	vowel
+	capital
+	digit
+	space
+	odd // neither a letter nor a digit, nor what stands in many messages
+)
+
+func (t tally) of(sort tally) int { return int(t / sort & 0xff) }
+
+// sorts says what each byte counts as.
+var sorts = func() (out [256]tally) {
+	for i := range out {
+		switch c := byte(i); {
+		case fold(c) >= 'a' && fold(c) <= 'z':
+			out[i] = letter
+			if strings.IndexByte("aeiouy", fold(c)) >= 0 {
+				out[i] += vowel
+			}
+			if isUpper(c) {
+				out[i] += capital
+			}
+		case c == ' ':
+			out[i] = space
+		case isDigit(c):
+			out[i] = digit
+		case strings.IndexByte(`_-.,':%/()"`, c) < 0:
+			out[i] = odd
 		}
 	}
-	return false
-}
+	return out
+}()
 
 // judge tells whether a text are words for a person, or a name, and how much
 // it says; a score of 0 is for neither.
@@ -63,52 +106,29 @@ func judge(b []byte, verdict bool) (Kind, int) {
 	if len(b) < 5 || len(b) > longest {
 		return "", 0
 	}
-	var letters, spaces, vowels, upper, digits, odd, words, run, longestWord int
+	var t tally
+	var words, run, longestWord, repeats int
 	last := byte(0)
-	repeats := 0
 	for _, c := range b {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-			letters++
-			run++
-			if c <= 'Z' {
-				upper++
-			}
-			switch c | 0x20 {
-			case 'a', 'e', 'i', 'o', 'u', 'y':
-				vowels++
-			}
-		default:
-			switch {
-			case c == ' ':
-				spaces++
-			case isDigit(c):
-				digits++
-			case c == '_' || c == '-' || c == '.' || c == ',' || c == '\'' || c == ':' || c == '%' || c == '/' || c == '(' || c == ')' || c == '"':
-			default:
-				odd++
-			}
-			if run >= 2 {
-				words++
-			}
-			longestWord = max(longestWord, run)
-			run = 0
+		one := sorts[c]
+		t += one
+		run = (run + 1) * int(one&1) // letters in a row
+		longestWord = max(longestWord, run)
+		if run == 2 {
+			words++
 		}
 		if c == last {
 			repeats++
 		}
 		last = c
 	}
-	if run >= 2 {
-		words++
-	}
-	longestWord = max(longestWord, run)
+	letters, spaces, odds := t.of(letter), t.of(space), t.of(odd)
 	n := len(b)
-	if letters*10 < n*6 || vowels*6 < letters || odd*6 > n || repeats*3 > n {
+	if letters*10 < n*6 || t.of(vowel)*6 < letters || odds*6 > n || repeats*3 > n {
 		return "", 0
 	}
 	if spaces == 0 || words < 2 {
-		return Word, judgeWord(b, letters, upper, digits, odd, longestWord)
+		return Word, judgeWord(b, letters, t.of(capital), t.of(digit), odds, longestWord)
 	}
 	if spaces*2 > letters || longestWord > 30 {
 		return "", 0
@@ -117,7 +137,7 @@ func judge(b []byte, verdict bool) (Kind, int) {
 	if isUpper(b[0]) {
 		score += 3
 	}
-	if odd > 0 {
+	if odds > 0 {
 		score -= 3
 	}
 	if verdict {
@@ -140,8 +160,8 @@ func judge(b []byte, verdict bool) (Kind, int) {
 
 // judgeWord scores a text of one word: names that somebody chose are worth
 // more than what compilers make of them.
-func judgeWord(b []byte, letters, upper, digits, odd, longestWord int) int {
-	if len(b) < 6 || longestWord < 4 || odd > 1 || longestWord > 24 && bytes.IndexByte(b, '_') < 0 {
+func judgeWord(b []byte, letters, upper, digits, odds, longestWord int) int {
+	if len(b) < 6 || longestWord < 4 || odds > 1 || longestWord > 24 && bytes.IndexByte(b, '_') < 0 {
 		return 0
 	}
 	if b[0] == '.' || b[0] == '_' || bytes.Contains(b, []byte("@@")) || bytes.HasPrefix(b, []byte("GCC_")) || bytes.HasPrefix(b, []byte("GLIBC")) {

@@ -24,26 +24,23 @@ const (
 	gather = 0x0102040810204080 // moves the high bits of eight bytes, shifted down, into the top byte
 )
 
-// masks returns which of the 64 bytes at b are printable (or tabs), and which
-// are zero.
-func masks(b *[64]byte) (printable, zero uint64) {
+// mask returns which of the 64 bytes at b are printable (or tabs).
+func mask(b *[64]byte) (printable uint64) {
 	for i := 0; i < 64; i += 8 {
 		x := binary.LittleEndian.Uint64(b[i:])
 		x7 := x & low7
 		text := (x7 + 0x6060606060606060) &^ (x7 + 0x0101010101010101) // 0x20 to 0x7e
 		tab := ^((x7 ^ 0x0909090909090909) + low7)
 		p := (text | tab) &^ x & high1
-		z := ^(x7 + low7 | x) & high1
 		printable |= (p >> 7 * gather >> 56) << i
-		zero |= (z >> 7 * gather >> 56) << i
 	}
-	return printable, zero
+	return printable
 }
 
 func printable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' }
 
 func (s *scanner) scan() {
-	var p0, two0, four0, wide0, wideTwo0 uint64 // masks of the block before
+	var p0, two0, four0, lone0, pair0 uint64 // masks of the block before
 	var tail [64]byte
 	for at := 0; at < len(s.data); {
 		var block *[64]byte
@@ -53,11 +50,11 @@ func (s *scanner) scan() {
 			clear(tail[:])
 			copy(tail[:], rest)
 			for i := len(rest); i < 64; i++ {
-				tail[i] = 0xff // neither printable nor zero
+				tail[i] = 0xff // not printable
 			}
 			block = &tail
 		}
-		p, z := masks(block)
+		p := mask(block)
 
 		// A bit of two stays where a run of two ends, and so on.
 		two := p & (p<<1 | p0>>63)
@@ -67,18 +64,13 @@ func (s *scanner) scan() {
 			ends = four & (four<<4 | four0>>60)
 		}
 
-		// The same for pairs of a printable and a zero byte, by the latter.
-		wide := z & (p<<1 | p0>>63)
-		wideTwo := wide & (wide<<2 | wide0>>62)
-		wideEnds := wideTwo & (wideTwo<<4 | wideTwo0>>60) & (wide<<8 | wide0>>56)
-
-		for wideEnds != 0 {
-			s.wideRun(at + bits.TrailingZeros64(wideEnds))
-			wideEnds &= wideEnds - 1
-			if stop := s.wideEnd - at; stop >= 64 {
-				break
-			} else if stop > 0 {
-				wideEnds &= ^uint64(0) << stop
+		// A wide run goes on where every other byte is printable. Whether those
+		// between are zero need only be looked at there.
+		lone := p &^ (p<<1 | p0>>63)
+		pair := lone & (lone<<2 | lone0>>62)
+		for fifth := pair & (pair<<4 | pair0>>60) & (p<<8 | p0>>56); fifth != 0; fifth &= fifth - 1 {
+			if i := at + bits.TrailingZeros64(fifth); s.wide(i) {
+				s.wideRun(i + 1)
 			}
 		}
 
@@ -100,19 +92,19 @@ func (s *scanner) scan() {
 			end := s.end(at + 64)
 			s.add(start, end, false)
 			if end > next {
-				next, p, two, four, wide, wideTwo = end, 0, 0, 0, 0, 0
+				next, p, two, four, lone, pair = end, 0, 0, 0, 0, 0
 			}
 			break
 		}
 		at = next
-		p0, two0, four0, wide0, wideTwo0 = p, two, four, wide, wideTwo
+		p0, two0, four0, lone0, pair0 = p, two, four, lone, pair
 	}
 }
 
 // end returns where the printable bytes from at on end.
 func (s *scanner) end(at int) int {
 	for len(s.data)-at >= 64 {
-		p, _ := masks((*[64]byte)(s.data[at:]))
+		p := mask((*[64]byte)(s.data[at:]))
 		if p != ^uint64(0) {
 			return at + bits.TrailingZeros64(^p)
 		}
@@ -122,6 +114,12 @@ func (s *scanner) end(at int) int {
 		at++
 	}
 	return at
+}
+
+// wide reports whether the byte at i is the fifth of a wide run, given that it
+// and every other one before are printable.
+func (s *scanner) wide(i int) bool {
+	return i+1 < len(s.data) && s.data[i+1]|s.data[i-1]|s.data[i-3]|s.data[i-5]|s.data[i-7] == 0
 }
 
 // wideRun adds the wide run whose fifth or later pair ends at the zero byte at.

@@ -1,7 +1,6 @@
 package text
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -106,7 +105,7 @@ func (p *pile) add(value []byte, score int, offset uint64) {
 		return
 	}
 	if len(p.list) >= maxPile {
-		p.sort()
+		slices.SortFunc(p.list, candidate.compare)
 		p.list = p.list[:maxPile/2]
 		p.floor = p.list[len(p.list)-1].score
 		clear(p.index)
@@ -114,15 +113,14 @@ func (p *pile) add(value []byte, score int, offset uint64) {
 			p.index[c.value] = i
 		}
 	}
-	v := string(bytes.ReplaceAll(value, []byte{'\t'}, []byte{' '}))
+	v := strings.ReplaceAll(string(value), "\t", " ")
 	p.index[v] = len(p.list)
 	p.list = append(p.list, candidate{v, score, offset})
 }
 
-func (p *pile) sort() {
-	slices.SortFunc(p.list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), strings.Compare(a.value, b.value))
-	})
+// compare puts the higher score first.
+func (c candidate) compare(o candidate) int {
+	return cmp.Or(cmp.Compare(o.score, c.score), strings.Compare(c.value, o.value))
 }
 
 // dropNames removes what the report has elsewhere: names of imports, exports,
@@ -174,27 +172,59 @@ var steps = map[Kind]int{
 
 // ranked returns the n best of a pile with what is left of their score.
 func (p *pile) ranked(kind Kind, n int) []Ranked {
-	p.sort()
-	// First each further one of a group, then each further one of the kind.
-	groups := make(map[string]int)
-	for i := range p.list {
-		c := &p.list[i]
-		if c.score == 0 {
-			continue
-		}
-		g := group(kind, c.value)
-		c.score = max(c.score-groups[g], 1)
-		groups[g] += groupStep(kind)
-	}
-	p.sort()
 	var out []Ranked
-	for i, c := range p.list[:min(len(p.list), n)] {
-		if c.score == 0 {
-			break
-		}
+	for i, c := range p.best(kind, n) {
 		out = append(out, Ranked{Value: c.value, Kind: kind, Offset: c.offset, Score: max(c.score-i*steps[kind]/100, 1)})
 	}
 	return out
+}
+
+// best returns the n best of a pile, in order, after each further one of a group
+// was lowered. It goes from the highest score down, and no further than until n
+// are left with more than the rest has to begin with.
+func (p *pile) best(kind Kind, n int) []candidate {
+	list := slices.DeleteFunc(p.list, func(c candidate) bool { return c.score == 0 })
+	if len(list) == 0 || n <= 0 {
+		return nil
+	}
+	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	groups := make(map[string]int)
+	left := make([]int, list[0].score+1) // how many have so much left
+	done := 0
+	for done < len(list) {
+		score := list[done].score
+		if atLeast(left, n) > score {
+			break
+		}
+		same := list[done:]
+		if next := slices.IndexFunc(same, func(c candidate) bool { return c.score < score }); next >= 0 {
+			same = same[:next]
+		}
+		slices.SortFunc(same, func(a, b candidate) int { return strings.Compare(a.value, b.value) })
+		for i := range same {
+			g := group(kind, same[i].value)
+			same[i].score = max(score-groups[g], 1)
+			left[same[i].score]++
+			groups[g] += groupStep(kind)
+		}
+		done += len(same)
+	}
+	lowest := atLeast(left, n)
+	list = slices.DeleteFunc(list[:done], func(c candidate) bool { return c.score < lowest })
+	slices.SortFunc(list, candidate.compare)
+	return list[:min(len(list), n)]
+}
+
+// atLeast returns the highest score that n have at least; 0 if there are not so
+// many.
+func atLeast(count []int, n int) int {
+	score := len(count) - 1
+	for ; score > 0; score-- {
+		if n -= count[score]; n <= 0 {
+			break
+		}
+	}
+	return score
 }
 
 func groupStep(kind Kind) int {

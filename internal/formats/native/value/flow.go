@@ -67,27 +67,36 @@ type flow struct {
 
 // follower follows one run of code.
 type follower struct {
-	*decoder
+	r *Reader
 	*room
-	lo     uint64 // address of the first instruction
 	stored int    // slots in ahead and back
 	lost   bool   // in this pass, a loop brought less than was assumed
 	calm   *state // how the stack last was in the body of the function
 	out    *flow  // nil while loops are not settled
 }
 
-// room is memory that is used for one function after the other.
-type room struct {
+// A listing is a run of code, decoded.
+type listing struct {
+	of    run // with nothing in it: none
 	insts []inst
 	ops   []op
-	at    []int32  // by byte of the code: index of the instruction there, plus 1, if a jump leads to it; see link
+	at    []int32 // by byte of the code: index of the instruction there, plus 1, if a jump leads to it; see link
+	steps int     // instructions that do not just go on to the next
+	loops bool    // some jumps go backwards
+	whole bool    // all of it could be decoded
+}
+
+// room is memory that is used for one function after the other.
+type room struct {
+	listing
 	ahead []*state // by instruction: what comes from branches before it
 	back  []*state // the same, from branches behind it: loops
 	heads []int32  // instructions with something in back
 	free  []*state
 }
 
-// mostKept is how much room is kept, in instructions.
+// mostKept is up to which size a listing makes room for the next, in
+// instructions.
 const mostKept = 4 << 10
 
 // enter takes the room of r, which follows functions that a function calls
@@ -106,13 +115,23 @@ func (r *Reader) leave(m *room) {
 		m.back[i] = nil
 	}
 	m.heads = m.heads[:0]
-	if m.free = m.free[:min(len(m.free), 64)]; cap(m.insts) > mostKept {
-		m = &room{free: m.free}
-	}
+	m.free = m.free[:min(len(m.free), 64)]
 	r.room = m
 }
 
-// clone copies a state to one that is not used any more.
+// fresh returns a state of which nothing is known.
+func (m *room) fresh() *state {
+	n := len(m.free)
+	if n == 0 {
+		return &state{}
+	}
+	s := m.free[n-1]
+	m.free = m.free[:n-1]
+	*s = state{slots: s.slots[:0]}
+	return s
+}
+
+// clone copies a state.
 func (m *room) clone(s *state) *state {
 	n := len(m.free)
 	if n == 0 {
@@ -133,31 +152,24 @@ func (m *room) drop(s *state) {
 	}
 }
 
-// follow decodes the code from lo up to before hi and goes through it, forward.
-// A loop is taken at first to change nothing; what its end then shows to be
-// changed is forgotten at its head in the next pass, until that changes nothing.
-func (r *Reader) follow(lo, hi uint64, entry bool) *flow {
+// follow goes through a run of code, forward. A loop is taken at first to
+// change nothing; what its end then shows to be changed is forgotten at its head
+// in the next pass, until that changes nothing.
+func (r *Reader) follow(at run) *flow {
 	out := &flow{}
-	if hi <= lo {
+	if at.hi <= at.lo {
 		return out
 	}
-	b := r.m.At(lo)
-	size := min(uint64(len(b)), hi-lo, maxBytes)
-	out.whole = size == hi-lo
 	defer func(old map[int64]flags) { r.truths = old }(r.truths)
 	r.truths = nil
-	room := r.enter()
-	f := &follower{decoder: &decoder{r: r, entry: lo, thumb: r.thumb(lo, b[:size]), ops: room.ops[:0]}, room: room, lo: lo}
-	defer func() {
-		room.ops = f.decoder.ops
-		r.leave(room)
-	}()
-	if !f.decode(b[:size], lo) {
-		out.whole = false
-	}
-	loops := f.link()
-	start := r.start(entry)
-	for pass := 0; loops; pass++ {
+	f := &follower{r: r, room: r.enter()}
+	defer r.leave(f.room)
+	f.list(r, at)
+	f.ahead, f.back = resized(f.ahead, len(f.insts)), resized(f.back, len(f.insts))
+	out.whole = f.whole
+	start := f.fresh()
+	r.start(start, at.entry)
+	for pass := 0; f.loops; pass++ {
 		f.lost = false
 		f.pass(f.clone(start))
 		if !f.lost {
@@ -171,6 +183,7 @@ func (r *Reader) follow(lo, hi uint64, entry bool) *flow {
 		}
 	}
 	f.out = out
+	out.steps = make([]Step, 0, f.steps)
 	f.pass(start)
 	return out
 }
@@ -187,15 +200,14 @@ func (f *follower) forget(s *state) {
 	s.regs[zero] = val{kind: num}
 }
 
-// start returns what is known at the start of a function, or in the middle of
-// one.
-func (r *Reader) start(entry bool) *state {
-	s := &state{}
+// start puts into a state what is known at the start of a function, or in the
+// middle of one.
+func (r *Reader) start(s *state, entry bool) {
 	s.regs[zero] = val{kind: num}
 	s.regs[r.machine.sp] = val{kind: frame}
 	if !entry {
 		s.regs[r.machine.sp].n = -farBelow
-		return s
+		return
 	}
 	for _, reg := range r.conv.saved {
 		if reg != r.machine.sp {
@@ -208,48 +220,68 @@ func (r *Reader) start(entry bool) *state {
 	for i, reg := range r.conv.local {
 		s.regs[reg] = val{kind: param, n: maxArgs + int64(i)}
 	}
-	return s
+}
+
+// list decodes a run of code, if that is not what the listing is of.
+func (l *listing) list(r *Reader, at run) {
+	if l.of == at {
+		return
+	}
+	if cap(l.insts) > mostKept {
+		*l = listing{}
+	}
+	b := r.m.At(at.lo)
+	b = b[:min(uint64(len(b)), at.hi-at.lo, maxBytes)]
+	d := decoder{r: r, entry: at.lo, thumb: r.thumb(at.lo, b), ops: l.ops[:0]}
+	l.of, l.whole = at, uint64(len(b)) == at.hi-at.lo
+	if !l.decode(&d, b, at.lo) {
+		l.whole = false
+	}
+	l.ops = d.ops
+	l.link()
 }
 
 // decode turns bytes into instructions. It returns false if it had to leave
 // some out.
-func (f *follower) decode(b []byte, addr uint64) bool {
-	m, whole := f.r.machine, true
-	f.insts = f.insts[:0]
+func (l *listing) decode(d *decoder, b []byte, addr uint64) bool {
+	m, whole := d.r.machine, true
+	l.insts = l.insts[:0]
 	for len(b) > 0 {
-		if len(f.insts) == maxInsts {
+		if len(l.insts) == maxInsts {
 			return false
 		}
-		first := len(f.decoder.ops)
-		in, ok := m.decode(f.decoder, b, addr)
+		first := len(d.ops)
+		in, ok := m.decode(d, b, addr)
 		if !ok || in.size == 0 || int(in.size) > len(b) {
-			f.decoder.ops = f.decoder.ops[:first]
+			d.ops = d.ops[:first]
 			step := min(m.step, len(b))
 			in = inst{flow: Stop, size: uint8(step), via: none, a: none, b: none}
 			whole = false
 		}
-		in.addr, in.ops, in.n = addr, int32(first), uint8(len(f.decoder.ops)-first)
-		f.insts = append(f.insts, in)
+		in.addr, in.ops, in.n = addr, int32(first), uint8(len(d.ops)-first)
+		l.insts = append(l.insts, in)
 		b, addr = b[in.size:], addr+uint64(in.size)
 	}
 	return whole
 }
 
-// link marks the instructions that are targets of jumps and branches, and
-// reports whether some go backwards. A jump out of the code is a tail call.
-func (f *follower) link() bool {
-	n := len(f.insts)
-	f.ahead, f.back = resized(f.ahead, n), resized(f.back, n)
+// link marks the instructions that are targets of jumps and branches. A jump out
+// of the code is a tail call.
+func (l *listing) link() {
+	l.loops, l.steps = false, 0
+	n := len(l.insts)
 	if n == 0 {
-		f.at = f.at[:0]
-		return false
+		l.at = l.at[:0]
+		return
 	}
 	// Until the instructions are marked, -1 is a target, and -2 that of a loop.
-	lo, hi := f.insts[0].addr, f.insts[n-1].addr
-	f.at = resized(f.at, int(hi-lo)+1)
-	loops := false
-	for i := range f.insts {
-		in := &f.insts[i]
+	lo, hi := l.insts[0].addr, l.insts[n-1].addr
+	l.at = resized(l.at, int(hi-lo)+1)
+	for i := range l.insts {
+		in := &l.insts[i]
+		if in.flow != Next {
+			l.steps++
+		}
 		if in.flow != Jump && in.flow != Branch || in.via != none {
 			continue
 		}
@@ -259,21 +291,20 @@ func (f *follower) link() bool {
 			}
 			continue
 		}
-		to := &f.at[in.target-lo]
+		to := &l.at[in.target-lo]
 		if in.target <= in.addr {
-			*to, loops = -2, true
+			*to, l.loops = -2, true
 		} else if *to == 0 {
 			*to = -1
 		}
 	}
-	for i := range f.insts {
-		in := &f.insts[i]
-		if to := &f.at[in.addr-lo]; *to != 0 {
+	for i := range l.insts {
+		in := &l.insts[i]
+		if to := &l.at[in.addr-lo]; *to != 0 {
 			in.joins, in.head = true, *to == -2
 			*to = int32(i) + 1
 		}
 	}
-	return loops
 }
 
 // resized returns n zeros, in list if there is room.
@@ -311,6 +342,7 @@ func (f *follower) pass(cur *state) {
 		}
 		live = f.step(in, cur, int32(i))
 	}
+	f.drop(cur)
 }
 
 // join returns what is known at a place where ways meet. Where no way is known
@@ -351,10 +383,11 @@ func (f *follower) join(i int32, cur *state, live bool) *state {
 
 // branch brings the state at instruction i to the target of its branch.
 func (f *follower) branch(i int32, target uint64, cur *state) {
-	if target < f.lo || target-f.lo >= uint64(len(f.at)) {
+	lo := f.of.lo
+	if target < lo || target-lo >= uint64(len(f.at)) {
 		return
 	}
-	to := f.at[target-f.lo] - 1
+	to := f.at[target-lo] - 1
 	if to < 0 {
 		return
 	}
@@ -384,8 +417,8 @@ func (f *follower) branch(i int32, target uint64, cur *state) {
 // it.
 func (f *follower) step(in *inst, cur *state, i int32) bool {
 	r := f.r
-	for k := range f.decoder.ops[in.ops : in.ops+int32(in.n)] {
-		cur.do(&f.decoder.ops[in.ops+int32(k)], r)
+	for k := range f.ops[in.ops : in.ops+int32(in.n)] {
+		cur.do(&f.ops[in.ops+int32(k)], r)
 	}
 	if r.m.Arch == image.X86 {
 		cur.pushed = max(0, cur.pushed+f.pushed(in, cur))
@@ -442,7 +475,7 @@ func (f *follower) pushed(in *inst, s *state) int64 {
 		return 0
 	}
 	if in.imm > 0 && in.n > 0 {
-		if o := &f.decoder.ops[in.ops+int32(in.n)-1]; o.kind == opStore && s.regs[o.b].kind == initial {
+		if o := &f.ops[in.ops+int32(in.n)-1]; o.kind == opStore && s.regs[o.b].kind == initial {
 			return 0
 		}
 	}
@@ -521,7 +554,7 @@ func (f *follower) movesStack(i int32) int64 {
 	if in.n == 0 {
 		return 0
 	}
-	if o := f.decoder.ops[in.ops]; o.kind == opAdd && o.dst == sp && o.a == sp && o.b == none && in.n == 2 {
+	if o := f.ops[in.ops]; o.kind == opAdd && o.dst == sp && o.a == sp && o.b == none && in.n == 2 {
 		return o.imm
 	}
 	return 0

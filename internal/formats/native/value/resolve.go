@@ -111,7 +111,7 @@ func (r *Reader) thunk(addr uint64) val {
 	v := self
 	if r.jumpsOn(addr) {
 		r.inThunk++
-		if f := r.follow(addr, addr+longestThunk, true); len(f.steps) > 0 && f.steps[0].Flow == Tail {
+		if f := r.follow(run{addr, addr + longestThunk, true}); len(f.steps) > 0 && f.steps[0].Flow == Tail {
 			switch to := f.steps[0].Callee; to.Kind {
 			case Import:
 				v = val{kind: imported, n: int64(to.Import)}

@@ -137,9 +137,9 @@ func New(c *code.Code) *Reader {
 	if m.BigEndian {
 		r.machine = nil
 	}
-	isGo := madeByGo(m)
+	isGo := r.machine != nil && madeByGo(m)
 	r.conv, r.foreign = conventionOf(m, isGo), conventionOf(m, false)
-	r.packed = sync.OnceValue(func() bool { return isGo || bytes.Contains(m.Data, []byte("/rustc/")) })
+	r.packed = sync.OnceValue(func() bool { return isGo || index(m.Data, "/rustc/") >= 0 })
 	r.fixed = len(m.Segments) > 0 && m.Segments[0].Addr >= minFixed
 	r.codes = codeSpans(m)
 	for i := range m.Imports {
@@ -172,10 +172,30 @@ func madeByGo(m *image.Image) bool {
 	if m.Functions.Method == "pclntab" {
 		return true
 	}
+	all := uint64(0)
+	for i := range m.Sections {
+		if s := &m.Sections[i]; !s.Code {
+			all += min(s.FileSize, uint64(len(m.Data)))
+		}
+	}
+	if all == 0 || all > uint64(len(m.Data)) {
+		return buildMark(m.Data)
+	}
+	for i := range m.Sections {
+		if s := &m.Sections[i]; !s.Code && buildMark(m.Bytes(s)) {
+			return true
+		}
+	}
+	return false
+}
+
+// buildMark reports whether what Go's linker writes down about a build begins in
+// some bytes.
+func buildMark(data []byte) bool {
 	// Without its first bytes, which are common in code, it is found faster.
-	data, mark := m.Data, "\xff Go buildinf:"
+	const mark = "\xff Go buildinf:"
 	for at := 0; ; at++ {
-		i := bytes.Index(data[at:], []byte(mark[2:]))
+		i := index(data[at:], mark[2:])
 		if i < 0 {
 			return false
 		}
@@ -183,6 +203,19 @@ func madeByGo(m *image.Image) bool {
 			return true
 		}
 	}
+}
+
+// index is bytes.Index in steps: the routine behind that cannot be interrupted,
+// not even for a collection of garbage that everybody waits for.
+func index(data []byte, mark string) int {
+	const step = 1 << 20
+	for at := 0; at < len(data); at += step {
+		end := min(len(data)-at, step+len(mark)-1) // of what begins in this step
+		if i := bytes.Index(data[at:at+end], []byte(mark)); i >= 0 {
+			return at + i
+		}
+	}
+	return -1
 }
 
 // Args returns the first n integer arguments of the call, tail call or system
@@ -218,6 +251,9 @@ const maxCallers = 64
 func (r *Reader) Through(site uint64, arg int) []Value {
 	if arg < 0 || arg >= maxArgs {
 		return nil
+	}
+	if v, ok := r.near(site, arg); ok {
+		return []Value{v}
 	}
 	args := r.Args(site, arg+1)
 	if args == nil {
@@ -283,10 +319,10 @@ func (r *Reader) passed(site uint64, param int) (Value, bool) {
 
 // Step returns the step at an address, or nil if there is none.
 func (r *Reader) Step(site uint64) *Step {
-	f := r.around(site)
-	if f == nil {
+	if r.machine == nil {
 		return nil
 	}
+	f := r.flow(r.around(site))
 	i := sort.Search(len(f.steps), func(i int) bool { return f.steps[i].Addr >= site })
 	if i == len(f.steps) || f.steps[i].Addr != site {
 		return nil
@@ -306,6 +342,35 @@ func (r *Reader) Steps(fn int) (steps []Step, whole bool) {
 	return f.steps, f.whole
 }
 
+// JumpsOn reports whether function fn begins with a tail call of an import: an
+// instruction in its first size bytes, with none before it that does not just go
+// on to the next.
+func (r *Reader) JumpsOn(fn int, size uint64) bool {
+	if fn < 0 || fn >= len(r.c.Functions) || r.machine == nil {
+		return false
+	}
+	lo, hi := r.span(fn)
+	b := r.m.At(lo)
+	b = b[:min(uint64(len(b)), hi-lo, maxBytes)]
+	d := decoder{r: r, entry: lo, thumb: r.thumb(lo, b)}
+	for addr := lo; len(b) > 0 && addr-lo < size; {
+		in, ok := r.machine.decode(&d, b, addr)
+		if !ok || in.size == 0 || int(in.size) > len(b) {
+			return false
+		}
+		switch in.flow {
+		case Next:
+			b, addr, d.ops = b[in.size:], addr+uint64(in.size), d.ops[:0]
+		case Jump:
+			steps, _ := r.Steps(fn)
+			return len(steps) > 0 && steps[0].Addr == addr && steps[0].Flow == Tail && steps[0].Callee.Kind == Import
+		default:
+			return false
+		}
+	}
+	return false
+}
+
 // span returns the addresses of function fn, as far as they are in the file.
 func (r *Reader) span(fn int) (lo, hi uint64) {
 	f := &r.c.Functions[fn]
@@ -320,20 +385,17 @@ func (r *Reader) span(fn int) (lo, hi uint64) {
 	return lo, hi
 }
 
-// around follows the function that holds a site, or as much of it before the
+// around returns the function that holds a site, or as much of it before the
 // site as is worth it.
-func (r *Reader) around(site uint64) *flow {
-	if r.machine == nil {
-		return nil
-	}
+func (r *Reader) around(site uint64) run {
 	lo, hi := uint64(0), ^uint64(0)
 	if fn := r.c.Func(site); fn >= 0 {
 		if lo, hi = r.span(fn); site-lo < maxBytes/2 {
-			return r.flow(run{lo, hi, true})
+			return run{lo, hi, true}
 		}
 	}
 	from := max(lo, (site-min(site, window))&^(window-1))
-	return r.flow(run{r.firstRef(from, site), min(hi, from+3*window), false})
+	return run{r.firstRef(from, site), min(hi, from+3*window), false}
 }
 
 // window is how far before a site the decoding begins, at least, where the
@@ -364,15 +426,23 @@ func (r *Reader) flow(at run) *flow {
 	if f := r.kept[at]; f != nil {
 		return f
 	}
-	if r.followed += min(at.hi-at.lo, maxBytes); r.followed > maxFollowed+uint64(len(r.m.Data)) {
-		r.spent = true
+	if !r.pay(at) {
 		return &flow{}
 	}
-	f := r.follow(at.lo, at.hi, at.entry)
+	f := r.follow(at)
 	if r.steps += len(f.steps) + 1; r.steps > maxKept {
 		clear(r.kept)
 		r.steps = len(f.steps) + 1
 	}
 	r.kept[at] = f
 	return f
+}
+
+// pay reports whether a run may be followed, or whether there was too much to.
+func (r *Reader) pay(at run) bool {
+	if r.followed += min(at.hi-at.lo, maxBytes); r.followed > maxFollowed+uint64(len(r.m.Data)) {
+		r.spent = true
+		return false
+	}
+	return true
 }

@@ -34,12 +34,16 @@ func decodeX86(d *decoder, code []byte, addr uint64, bits int) (inst, bool) {
 		in.size = 4
 		return in, true
 	}
-	x, err := x86asm.Decode(code[:min(len(code), 15)], bits)
-	if err != nil || x.Len <= 0 {
-		return in, false
+	l := x86{decoder: d, word: uint8(bits / 8)}
+	if !common(&l.x, code, bits) {
+		x, err := x86asm.Decode(code[:min(len(code), 15)], bits)
+		if err != nil || x.Len <= 0 {
+			return in, false
+		}
+		l.x = x
 	}
-	in.size = uint8(x.Len)
-	l := &x86{d, x, addr + uint64(x.Len), uint8(bits / 8)}
+	in.size = uint8(l.x.Len)
+	l.next = addr + uint64(l.x.Len)
 	if bits == 32 {
 		l.next &= 1<<32 - 1
 	}
@@ -185,8 +189,11 @@ func (l *x86) spoil(a x86asm.Arg) {
 	}
 }
 
+// maxOp is above all that are looked up in the tables by operation.
+const maxOp = x86asm.XTEST + 1
+
 // conditions are those of Jcc.
-var conditions = map[x86asm.Op]cond{
+var conditions = [maxOp]cond{
 	x86asm.JE: equal, x86asm.JNE: unequal,
 	x86asm.JL: less, x86asm.JLE: lessEqual, x86asm.JG: greater, x86asm.JGE: greaterEqual,
 	x86asm.JB: less, x86asm.JBE: lessEqual, x86asm.JA: greater, x86asm.JAE: greaterEqual,
@@ -196,7 +203,7 @@ var conditions = map[x86asm.Op]cond{
 }
 
 // truths are the conditions of SETcc.
-var truths = map[x86asm.Op]cond{
+var truths = [maxOp]cond{
 	x86asm.SETE: equal, x86asm.SETNE: unequal,
 	x86asm.SETL: less, x86asm.SETLE: lessEqual, x86asm.SETG: greater, x86asm.SETGE: greaterEqual,
 	x86asm.SETB: less, x86asm.SETBE: lessEqual, x86asm.SETA: greater, x86asm.SETAE: greaterEqual,
@@ -204,7 +211,7 @@ var truths = map[x86asm.Op]cond{
 }
 
 // arithmetic are the instructions on two operands that ops can say.
-var arithmetic = map[x86asm.Op]opKind{
+var arithmetic = [maxOp]opKind{
 	x86asm.ADD: opAdd, x86asm.SUB: opSub, x86asm.AND: opAnd, x86asm.OR: opOr, x86asm.XOR: opXor,
 	x86asm.SHL: opShl, x86asm.SHR: opShr,
 }
@@ -213,12 +220,16 @@ var arithmetic = map[x86asm.Op]opKind{
 func (l *x86) lift(in *inst) {
 	x := &l.x
 	a, b := x.Args[0], x.Args[1]
-	if c, ok := conditions[x.Op]; ok {
+	of := x.Op
+	if of >= maxOp {
+		of = 0
+	}
+	if c := conditions[of]; c != always {
 		in.flow, in.cond = Branch, c
 		in.target = l.relative(a)
 		return
 	}
-	if c, ok := truths[x.Op]; ok {
+	if c := truths[of]; c != always {
 		if r, isReg := a.(x86asm.Reg); isReg {
 			if dst, size := l.reg(r); dst != none && size == 1 {
 				l.add(op{kind: opTruth, dst: dst, imm: int64(l.next<<4) | int64(c)})
@@ -228,7 +239,7 @@ func (l *x86) lift(in *inst) {
 		l.spoil(a)
 		return
 	}
-	if kind, ok := arithmetic[x.Op]; ok {
+	if kind := arithmetic[of]; kind != opSet {
 		l.arithmetic(kind, a, b, in)
 		return
 	}

@@ -1,6 +1,5 @@
 -- What the job queue keeps beside the tables of its library.
 
--- +goose Up
 CREATE TABLE job_worker (
   id    TEXT PRIMARY KEY,
   place TEXT NOT NULL,  -- host and process, for people
