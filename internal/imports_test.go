@@ -23,6 +23,7 @@ const module = "github.com/loupe-sec/loupe/"
 // the same line only if that line begins with "together"; otherwise those of
 // the lines above its own.
 var floors = [][]string{
+	{"internal/core/pattern"},
 	{"internal/core/finding", "internal/core/target", "internal/core/fault", "internal/core/parallel"},
 	{"internal/core/rule", "internal/core/workspace", "internal/core/egress", "internal/config"},
 	{"internal/core/scan"},

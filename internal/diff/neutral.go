@@ -2,9 +2,10 @@ package diff
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // neutral makes paths comparable between two versions.
@@ -28,11 +29,11 @@ func newNeutral(from, to string) neutral {
 func (n neutral) versionless(p string) string { return n.versions.Replace(p) }
 
 var (
-	digits  = regexp.MustCompile(`\d+([._]\d+)*`)
-	pyTag   = regexp.MustCompile(`\b(cp|pp|py)\d+(\.py\d+)*(-(cp|pp|abi|none)[\w]*)?`)
-	libc    = regexp.MustCompile(`manylinux[\w.#-]*`)
-	hashy   = regexp.MustCompile(`[0-9a-f]{16,}`)
-	machine = regexp.MustCompile(`x86[_-]64|x64|x86|amd64|i[36]86|ia32|arm64|aarch64|armv?[678]?[lh]?f?|win32|win64|darwin|linux|macosx?`)
+	digits  = pattern.New(`\d+([._]\d+)*`)
+	pyTag   = pattern.New(`\b(cp|pp|py)\d+(\.py\d+)*(-(cp|pp|abi|none)[\w]*)?`)
+	libc    = pattern.New(`manylinux[\w.#-]*`)
+	hashy   = pattern.New(`[0-9a-f]{16,}`)
+	machine = pattern.New(`x86[_-]64|x64|x86|amd64|i[36]86|ia32|arm64|aarch64|armv?[678]?[lh]?f?|win32|win64|darwin|linux|macosx?`)
 )
 
 // loose returns a path without any number that changes from version to version:
@@ -53,7 +54,7 @@ func (n neutral) bare(s string) string {
 	return dotted.ReplaceAllString(n.versionless(s), "#")
 }
 
-var dotted = regexp.MustCompile(`\d+(\.\d+)+|\bv\d+\b|[0-9a-f]{16,}`)
+var dotted = pattern.New(`\d+(\.\d+)+|\bv\d+\b|[0-9a-f]{16,}`)
 
 // kind returns the type of a package URL: "npm" of "pkg:npm/a@1".
 func kind(purl string) string {

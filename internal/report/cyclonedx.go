@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"io"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/target"
 )
 
@@ -41,7 +41,7 @@ func SBOMName(name, version string) string {
 	return "sbom-" + plain(name) + "-" + plain(version) + CycloneDX.Ext
 }
 
-var odd = regexp.MustCompile(`[^A-Za-z0-9._+-]+`)
+var odd = pattern.New(`[^A-Za-z0-9._+-]+`)
 
 func plain(s string) string { return odd.ReplaceAllString(strings.TrimLeft(s, "@"), "-") }
 

@@ -99,14 +99,80 @@ func writeJSON(w io.Writer, v any) error {
 }
 
 func indented(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+	var l layout
+	enc := json.NewEncoder(&l)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	return escapeInvisible(b.Bytes()), nil
+	return l.text, nil
+}
+
+// A layout gives JSON without spaces, as the encoder writes it, lines and
+// indentation. The encoder's own indentation reads a report twice, and takes
+// longer than to encode it.
+type layout struct {
+	text  []byte
+	depth int
+}
+
+// Write takes one value and the newline behind it.
+func (l *layout) Write(value []byte) (int, error) {
+	l.text = slices.Grow(l.text, len(value)+len(value)/2)
+	for i := 0; i < len(value); {
+		c := value[i]
+		if c == '"' {
+			end := i + quoted(value[i:])
+			l.text = append(l.text, escapeInvisible(value[i:end])...)
+			i = end
+			continue
+		}
+		i++
+		switch c {
+		case '{', '[':
+			l.text = append(l.text, c)
+			if end := c + 2; value[i] == end { // as far behind it in ASCII
+				l.text = append(l.text, end)
+				i++
+			} else {
+				l.depth++
+				l.line()
+			}
+		case '}', ']':
+			l.depth--
+			l.line()
+			l.text = append(l.text, c)
+		case ',':
+			l.text = append(l.text, c)
+			l.line()
+		case ':':
+			l.text = append(l.text, c, ' ')
+		default:
+			l.text = append(l.text, c)
+		}
+	}
+	return len(value), nil
+}
+
+func (l *layout) line() {
+	l.text = append(l.text, '\n')
+	for range l.depth {
+		l.text = append(l.text, "  "...)
+	}
+}
+
+// quoted returns the length of the string that a text begins with.
+func quoted(text []byte) int {
+	for end := 1; ; end++ {
+		end += bytes.IndexByte(text[end:], '"')
+		escapes := 0
+		for text[end-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return end + 1
+		}
+	}
 }
 
 // escapeInvisible writes characters that steer a terminal or hide text as the

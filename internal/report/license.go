@@ -1,9 +1,10 @@
 package report
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A license is what a package says of its license: an expression of SPDX that
@@ -24,7 +25,7 @@ func newLicense(s string) license {
 	return license{words: s}
 }
 
-var licenseToken = regexp.MustCompile(`[()]|[^\s()]+`)
+var licenseToken = pattern.New(`[()]|[^\s()]+`)
 
 // licenseExpression reads an expression of known licenses (SPDX 2.3, annex D):
 // ids joined by AND and OR, in brackets where needed.

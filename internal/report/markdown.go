@@ -5,12 +5,12 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // Markdown is for comments on pull requests and for job summaries: GitHub
@@ -283,7 +283,7 @@ func isWord(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-var harmless = regexp.MustCompile(`^[A-Za-z0-9 ./_:@+=,#~^()\[\]{}'"?!%*-]+$`)
+var harmless = pattern.New(`^[A-Za-z0-9 ./_:@+=,#~^()\[\]{}'"?!%*-]+$`)
 
 // code returns a name in the type of code, wherever it stands.
 func code(s string, limit int) string {

@@ -7,12 +7,12 @@ import (
 	"math"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/target"
 )
@@ -254,7 +254,7 @@ func newSARIFRule(rl *rule.Rule) sarifRule {
 	return s
 }
 
-var technique = regexp.MustCompile(`^T[0-9]{4}(?:\.[0-9]{3})?$`)
+var technique = pattern.New(`^T[0-9]{4}(?:\.[0-9]{3})?$`)
 
 // maxTags is how many tags of a rule GitHub takes.
 const maxTags = 20
@@ -433,7 +433,7 @@ func webURL(s string) string {
 	return u.String()
 }
 
-var hostForm = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
+var hostForm = pattern.New(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
 
 // escapeQuery percent-encodes what a query may not hold, and nothing else.
 func escapeQuery(q string) string {
@@ -449,7 +449,7 @@ func escapeQuery(q string) string {
 	return b.String()
 }
 
-var semanticVersion = regexp.MustCompile(`^v?((?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?)$`)
+var semanticVersion = pattern.New(`^v?((?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?)$`)
 
 // semantic returns a version of the form of semver.org, or nothing.
 func semantic(v string) string {

@@ -5,9 +5,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // SPDX is a bill of materials in the form of SPDX 2.3, as JSON. The same report
@@ -151,7 +152,7 @@ func (s *spdxWriter) relate(from, to string) {
 	s.doc.Relationships = append(s.doc.Relationships, spdxRelationship{From: from, Type: kind, To: to})
 }
 
-var purlForm = regexp.MustCompile(`^pkg:[A-Za-z][A-Za-z0-9.+-]*/[!-~]+$`)
+var purlForm = pattern.New(`^pkg:[A-Za-z][A-Za-z0-9.+-]*/[!-~]+$`)
 
 // addRoot describes the target.
 func (s *spdxWriter) addRoot() {

@@ -3,8 +3,9 @@ package source
 import (
 	"bytes"
 	"path"
-	"regexp"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // installScripts are what npm runs when it installs a package.
@@ -78,7 +79,7 @@ func plainVersion(v text) string {
 	return strings.TrimSpace(string(v))
 }
 
-var localBin = regexp.MustCompile(`^(\.[/\\])?node_modules[/\\]\.bin[/\\]`)
+var localBin = pattern.New(`^(\.[/\\])?node_modules[/\\]\.bin[/\\]`)
 
 // plainScript writes a script as npm does when it publishes: without the folder
 // that is searched anyway.

@@ -1,21 +1,23 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/core/workspace"
 )
@@ -138,38 +140,45 @@ func openFile(ctx context.Context, req Request, name string) (o *Opened, err err
 			f.Close()
 		}
 	}()
-	sum := sha256.New()
-	size, err := io.Copy(sum, &patient{ctx, io.NewSectionReader(f, 0, 1<<62)})
+	info, err := f.Stat()
+	if err = cmp.Or(err, ctx.Err()); err == nil && !info.Mode().IsRegular() {
+		err = errIrregular
+	}
 	if err != nil {
 		return nil, pathFault(req.Target.Name, err)
 	}
-	part := inventory.Part{Filename: base, Size: size, Digest: hexDigest("sha256", sum.Sum(nil))}
+	part := inventory.Part{Filename: base, Size: info.Size()}
 
 	o = newOpened(req, nil)
-	if err := o.Workspace.MountFile(workspace.Part{Origin: inventory.WholeFile}, base, f, size, nil); err != nil {
+	if err := o.Workspace.MountFile(workspace.Part{Origin: inventory.WholeFile}, base, f, part.Size, nil); err != nil {
 		o.Close()
 		return nil, err
 	}
 	release, strip, unpack := insideOf(o.Workspace.FS(), base)
 	err = o.checkArchive(base)
-	o.Close()
 	if err != nil {
+		o.Close()
 		return nil, err
 	}
 	// Now that it is known what it is, it is mounted as it is to be shown.
-	o = newOpened(req, nil)
-	o.Release, o.Digest = release, part.Digest
+	o.Workspace.Clear()
+	o.Release = release
 	at := workspace.Part{}
 	if o.Release != nil {
+		if part.Digest, err = digestOf(ctx, f); err != nil {
+			o.Close()
+			return nil, pathFault(req.Target.Name, err)
+		}
+		o.Digest = part.Digest
 		part.PURL = o.Release.PURL()
 		at.Label = part.PURL
 	}
 	if unpack {
-		err = o.Workspace.MountArchive(at, base, f, size, f, strip)
+		err = o.Workspace.MountArchive(at, base, f, part.Size, f, strip)
 	} else {
 		part.Path = base + "!"
 		at.Origin = inventory.WholeFile
-		err = o.Workspace.MountFile(at, base, f, size, f)
+		err = o.Workspace.MountFile(at, base, f, part.Size, f)
 	}
 	if err != nil {
 		o.Close()
@@ -179,6 +188,17 @@ func openFile(ctx context.Context, req Request, name string) (o *Opened, err err
 		o.Release.Parts = []inventory.Part{part}
 	}
 	return o, nil
+}
+
+var errIrregular = errors.New("it is no longer a regular file")
+
+// digestOf returns the SHA-256 of a file, as PyPI writes it.
+func digestOf(ctx context.Context, f io.ReaderAt) (string, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, &patient{ctx, io.NewSectionReader(f, 0, math.MaxInt64)}); err != nil {
+		return "", err
+	}
+	return hexDigest("sha256", sum.Sum(nil)), nil
 }
 
 // archiveNames lists the endings of names that promise an archive.
@@ -205,7 +225,7 @@ func (o *Opened) checkArchive(base string) error {
 }
 
 // harmless matches the workspace's words for limits and for what follows.
-var harmless = regexp.MustCompile(`more than|longer than|follows`)
+var harmless = pattern.New(`more than|longer than|follows`)
 
 // insideOf says what the file called base is, judged by the members it has if
 // it is an archive: the release, and whether and with how many folders stripped

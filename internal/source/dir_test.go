@@ -75,8 +75,8 @@ func TestPath(t *testing.T) {
 		{"unpacked wheel", map[string]string{"d/x.dist-info/METADATA": numMETADATA}, "d", numRelease(), []string{"x.dist-info/METADATA"}, ""},
 		{"site-packages", map[string]string{"d/x.dist-info/METADATA": numMETADATA, "d/y.dist-info/METADATA": numMETADATA}, "d", nil,
 			[]string{"x.dist-info/METADATA", "y.dist-info/METADATA"}, ""},
-		{"single file", map[string]string{"a.so": elf}, "a.so", nil, []string{"a.so"}, "sha256-" + hex256([]byte(elf))},
-		{"empty file", map[string]string{"empty": ""}, "empty", nil, []string{"empty"}, "sha256-" + hex256(nil)},
+		{"single file", map[string]string{"a.so": elf}, "a.so", nil, []string{"a.so"}, ""},
+		{"empty file", map[string]string{"empty": ""}, "empty", nil, []string{"empty"}, ""},
 		{"npm tarball", map[string]string{"left-1.2.3.tgz": packed}, "left-1.2.3.tgz", padRelease(part(pad, "", "left-1.2.3.tgz", packed)),
 			[]string{"package.json", "prebuilds/a.node"}, "sha256-" + hex256([]byte(packed))},
 		{"npm tarball by another name", map[string]string{"download": packed}, "download", padRelease(part(pad, "", "download", packed)),
@@ -90,7 +90,7 @@ func TestPath(t *testing.T) {
 		{"packed source distribution", map[string]string{"n.tar.gz": sdist}, "n.tar.gz", numRelease(part(num, "n.tar.gz!", "n.tar.gz", sdist)),
 			[]string{"n.tar.gz", "n.tar.gz!/num_py-1.0/PKG-INFO", "n.tar.gz!/num_py-1.0/setup.py"}, "sha256-" + hex256([]byte(sdist))},
 		{"archive of anything", map[string]string{"a.zip": string(zipped(map[string]string{"x/y": "z"}))}, "a.zip", nil,
-			[]string{"a.zip", "a.zip!/x/y"}, "sha256-" + hex256(zipped(map[string]string{"x/y": "z"}))},
+			[]string{"a.zip", "a.zip!/x/y"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // npmSettings is what npm's configuration says about registries, as npm 11
@@ -346,7 +346,7 @@ func npmValue(key, value string) string {
 	return value
 }
 
-var npmVariable = regexp.MustCompile(`(\\*)\$\{([^${}?]+)(\?)?\}`)
+var npmVariable = pattern.New(`(\\*)\$\{([^${}?]+)(\?)?\}`)
 
 // namesVariable reports whether npmExpand left a variable in a value.
 func namesVariable(s string) bool { return npmVariable.MatchString(s) }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"deps.dev/util/semver"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A packument is what an npm registry says about a package: its versions and
@@ -191,7 +191,7 @@ func (p *packument) deprecated(version string) bool {
 }
 
 // npmVersion matches what npm takes for one version rather than a range.
-var npmVersion = regexp.MustCompile(`^[=v\s]*(\d+\.\d+\.\d+(?:[-+].*)?)$`)
+var npmVersion = pattern.New(`^[=v\s]*(\d+\.\d+\.\d+(?:[-+].*)?)$`)
 
 // exactVersion returns the version that spec names, if it names just one.
 func exactVersion(spec string) (string, bool) {

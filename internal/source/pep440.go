@@ -3,10 +3,11 @@ package source
 import (
 	"cmp"
 	"errors"
-	"regexp"
 	"strings"
 
 	"deps.dev/util/semver"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A pyVersion is a version of the "Version specifiers" specification of the
@@ -24,9 +25,9 @@ type pyVersion struct {
 }
 
 var (
-	pyForm = regexp.MustCompile(`^v?(?:(\d+)!)?(\d+(?:\.\d+)*)([a-z0-9._+-]*)$`)
-	pyPre  = regexp.MustCompile(`^[._-]?(?:a|b|c|rc|alpha|beta|pre|preview)[._-]?\d*(?:$|[._-]|post|rev|r|dev)|dev`)
-	pyPost = regexp.MustCompile(`(?:post|rev|r)\d*|^-\d+`)
+	pyForm = pattern.New(`^v?(?:(\d+)!)?(\d+(?:\.\d+)*)([a-z0-9._+-]*)$`)
+	pyPre  = pattern.New(`^[._-]?(?:a|b|c|rc|alpha|beta|pre|preview)[._-]?\d*(?:$|[._-]|post|rev|r|dev)|dev`)
+	pyPost = pattern.New(`(?:post|rev|r)\d*|^-\d+`)
 )
 
 // maxPyVersion bounds the text of a version.

@@ -53,7 +53,7 @@ type Opened struct {
 	Target    target.Target // as asked for, with the version that was found
 	Workspace *workspace.Workspace
 	Release   *inventory.Release // nil if the target is no published package
-	Digest    string             // of the file, or of all files of the release together; empty for a folder
+	Digest    string             // of the files of the release together; empty for what was not packed as one
 
 	// Fetched is what the installation of the package would fetch, if the
 	// request asked for it.

@@ -2,11 +2,11 @@ package source
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/target"
 )
 
@@ -28,7 +28,7 @@ type wheelTags struct {
 }
 
 var (
-	distName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+!-]*$`)
+	distName   = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._+!-]*$`)
 	sdistNames = []string{".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz"}
 )
 
@@ -85,7 +85,7 @@ func (w *wheelTags) platform() string {
 
 func (w *wheelTags) pure() bool { return slices.Contains(w.platforms, "any") }
 
-var platformTag = regexp.MustCompile(`^(manylinux|musllinux|macosx|android|ios|pyodide|emscripten|linux|win)(\d*)((?:_\d+)*)(?:_(.+))?$`)
+var platformTag = pattern.New(`^(manylinux|musllinux|macosx|android|ios|pyodide|emscripten|linux|win)(\d*)((?:_\d+)*)(?:_(.+))?$`)
 
 var (
 	// tagCPUs are the architectures that end platform tags.
@@ -98,7 +98,7 @@ var (
 
 	// otherSystems begin tags that are made of whatever the system says of
 	// itself.
-	otherSystems = regexp.MustCompile(`^(freebsd|openbsd|netbsd|dragonfly|solaris|sunos|aix|cygwin|mingw)_[a-z0-9_]+$`)
+	otherSystems = pattern.New(`^(freebsd|openbsd|netbsd|dragonfly|solaris|sunos|aix|cygwin|mingw)_[a-z0-9_]+$`)
 )
 
 // isPlatformTag reports whether s is a platform tag, or the beginning of some:

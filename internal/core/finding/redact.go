@@ -2,32 +2,33 @@ package finding
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A secretShape is what a text looks like that carries a credential.
 type secretShape struct {
-	*regexp.Regexp          // the first group is kept, the rest is replaced
-	needs          []string // one of which, in any case, every match holds: looking for them is faster by far
+	*pattern.Pattern          // the first group is kept, the rest is replaced
+	needs            []string // one of which, in any case, every match holds: looking for them is faster by far
 }
 
 // secretShapes are texts that carry a credential whatever surrounds them: a
 // password in a URL, an authorisation header, the tokens of large services by
 // their documented prefixes, a value assigned to a name that says it is secret.
 var secretShapes = []secretShape{
-	{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`), []string{"@"}},
-	{regexp.MustCompile(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`), []string{"authorization"}},
-	{regexp.MustCompile(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`), []string{"auth", "passw", "secret", "api", "access"}},
-	{regexp.MustCompile(`(?i)(["'][^"']{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key)[^"']{0,20}["']\s*,\s*["'])[^"'\s]{6,}`), []string{"passw", "secret", "api", "access", "auth", "private"}},
-	{regexp.MustCompile(`(\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']{1,64}:)[^\s"']{3,}`), []string{"-u"}},
-	{regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|token|secret|api-key)[ =]["']?)[^\s"'-][^\s"']{5,}`), []string{"-pass", "-token", "-secret", "-api-key"}},
-	{regexp.MustCompile(`\b(gh[pousr]_|npm_)[A-Za-z0-9]{36}`), []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "npm_"}},
-	{regexp.MustCompile(`\b((?:github_pat_|glpat-|xox[abprs]-|sk_live_|rk_live_|pypi-AgE|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`), []string{"github_pat_", "glpat-", "xox", "sk_live_", "rk_live_", "pypi-age", "akia", "asia", "aiza"}},
-	{regexp.MustCompile(`\b(sk-(?:[a-z]{2,8}-)*)[A-Za-z0-9_-]{24,}`), []string{"sk-"}},
-	{regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`), []string{"eyj"}},
+	{pattern.New(`([a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:]{0,64}:)[^\s/@]{3,}(?:@)`), []string{"@"}},
+	{pattern.New(`(?i)((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:basic|bearer|token)\s+)[A-Za-z0-9._~+/=-]{8,}`), []string{"authorization"}},
+	{pattern.New(`(?i)((?:_authtoken|_auth|_password|password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|client[_-]?secret)["']?\s*[:=]\s*["']?)[A-Za-z0-9._~+/=-]{8,}`), []string{"auth", "passw", "secret", "api", "access"}},
+	{pattern.New(`(?i)(["'][^"']{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key)[^"']{0,20}["']\s*,\s*["'])[^"'\s]{6,}`), []string{"passw", "secret", "api", "access", "auth", "private"}},
+	{pattern.New(`(\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']{1,64}:)[^\s"']{3,}`), []string{"-u"}},
+	{pattern.New(`(?i)(\s--?(?:password|passwd|pass|token|secret|api-key)[ =]["']?)[^\s"'-][^\s"']{5,}`), []string{"-pass", "-token", "-secret", "-api-key"}},
+	{pattern.New(`\b(gh[pousr]_|npm_)[A-Za-z0-9]{36}`), []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "npm_"}},
+	{pattern.New(`\b((?:github_pat_|glpat-|xox[abprs]-|sk_live_|rk_live_|pypi-AgE|AKIA|ASIA|AIza))[A-Za-z0-9_-]{12,}`), []string{"github_pat_", "glpat-", "xox", "sk_live_", "rk_live_", "pypi-age", "akia", "asia", "aiza"}},
+	{pattern.New(`\b(sk-(?:[a-z]{2,8}-)*)[A-Za-z0-9_-]{24,}`), []string{"sk-"}},
+	{pattern.New(`\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}`), []string{"eyj"}},
 }
 
 // in reports whether a text, given in lower case, may have the shape.

@@ -3,6 +3,7 @@ package parallel_test
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/parallel"
 )
@@ -17,4 +18,19 @@ func TestForCallsEachOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestDoRaisesThePanic(t *testing.T) {
+	var ended atomic.Int32
+	defer func() {
+		if v := recover(); v != "second" || ended.Load() != 2 {
+			t.Errorf("raised %v with %d others at their end", v, ended.Load())
+		}
+	}()
+	parallel.Do(
+		func() { ended.Add(1) },
+		func() { panic("second") },
+		func() { time.Sleep(time.Millisecond); ended.Add(1) },
+	)
+	t.Error("no panic")
 }

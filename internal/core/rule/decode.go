@@ -369,7 +369,7 @@ func (f *flow) value() any {
 		return f.p.fail()
 	}
 	s := strings.TrimRight(f.text[:end], " ")
-	if strings.Contains(s, ":") || strings.Contains(s, " #") || strings.ContainsAny(s, `"'`) {
+	if strings.Contains(strings.ReplaceAll(s, "://", ""), ":") || strings.Contains(s, " #") || strings.ContainsAny(s, `"'`) {
 		return f.p.fail()
 	}
 	f.text = f.text[end:]

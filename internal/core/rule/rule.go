@@ -35,7 +35,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,11 +85,34 @@ type File struct {
 // a data set.
 const MaxSize = 256 << 10
 
-var (
-	validID     = regexp.MustCompile(`^[a-z][a-z0-9]*(/[a-z0-9][a-z0-9-]*)+$`)
-	validAttack = regexp.MustCompile(`^T[0-9]{4}(\.[0-9]{3})?$`)
-	section     = regexp.MustCompile(`^((good|bad)(?:\[[a-z0-9-]+\])?)/([^:]+)(?::([0-9]+(?:,[0-9]+)*))?$`)
+const (
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	digits = "0123456789"
 )
+
+// only reports whether text is not empty and made of these characters.
+func only(text, chars string) bool { return text != "" && strings.Trim(text, chars) == "" }
+
+// validID reports whether an ID is an area and one or more names behind
+// slashes.
+func validID(id string) bool {
+	area, names, ok := strings.Cut(id, "/")
+	if !ok || !only(area, lower+digits) || !only(area[:1], lower) {
+		return false
+	}
+	for name := range strings.SplitSeq(names, "/") {
+		if !only(name, lower+digits+"-") || name[0] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// validAttack reports whether a technique has the form T1027 or T1027.002.
+func validAttack(id string) bool {
+	technique, sub, ok := strings.Cut(id, ".")
+	return len(technique) == 5 && technique[0] == 'T' && only(technique[1:], digits) && (!ok || len(sub) == 3 && only(sub, digits))
+}
 
 // Parse reads one rule file.
 func Parse(data []byte) (*Rule, error) {
@@ -157,40 +179,65 @@ var areaType = map[string]string{
 func area(id string) string { a, _, _ := strings.Cut(id, "/"); return a }
 
 func (r *Rule) addExample(f txtar.File) error {
-	m := section.FindStringSubmatch(f.Name)
-	if m == nil {
+	s, ok := readSection(f.Name)
+	if !ok {
 		return fmt.Errorf("section %q is neither match, good/PATH nor bad/PATH", f.Name)
 	}
-	file := File{Path: m[3], Data: f.Data}
+	file := File{Path: s.path, Data: f.Data}
 	if !fs.ValidPath(file.Path) {
 		return fmt.Errorf("section %q: not a relative path", f.Name)
 	}
-	if m[4] != "" {
-		for s := range strings.SplitSeq(m[4], ",") {
-			n, err := strconv.Atoi(s)
-			if err != nil {
-				return fmt.Errorf("section %q: %w", f.Name, err)
-			}
-			file.Lines = append(file.Lines, n)
+	for _, line := range s.lines {
+		n, err := strconv.Atoi(line)
+		if err != nil {
+			return fmt.Errorf("section %q: %w", f.Name, err)
 		}
+		file.Lines = append(file.Lines, n)
 	}
-	name := m[1]
-	if !strings.HasSuffix(name, "]") { // an example of its own
-		r.Examples = append(r.Examples, Example{Name: name + "/" + file.Path, Bad: m[2] == "bad", Files: []File{file}})
+	if !s.shared {
+		r.Examples = append(r.Examples, Example{Name: s.example + "/" + file.Path, Bad: s.bad, Files: []File{file}})
 		return nil
 	}
-	i := slices.IndexFunc(r.Examples, func(e Example) bool { return e.Name == name })
+	i := slices.IndexFunc(r.Examples, func(e Example) bool { return e.Name == s.example })
 	if i < 0 {
 		i = len(r.Examples)
-		r.Examples = append(r.Examples, Example{Name: name, Bad: m[2] == "bad"})
+		r.Examples = append(r.Examples, Example{Name: s.example, Bad: s.bad})
 	}
 	r.Examples[i].Files = append(r.Examples[i].Files, file)
 	return nil
 }
 
+// A sectionName is the name of an example's section, taken apart.
+type sectionName struct {
+	example string // "bad" or "bad[hook]"
+	bad     bool
+	shared  bool // the example may have other sections
+	path    string
+	lines   []string // of digits
+}
+
+// readSection takes the name of a section apart: good or bad, perhaps a word in
+// brackets, a path, and perhaps lines behind a colon.
+func readSection(name string) (s sectionName, ok bool) {
+	var rest, list string
+	s.example, rest, ok = strings.Cut(name, "/")
+	kind, word, shared := strings.Cut(s.example, "[")
+	s.bad, s.shared = kind == "bad", shared
+	if !ok || kind != "good" && kind != "bad" {
+		return s, false
+	}
+	if word, closed := strings.CutSuffix(word, "]"); shared && !(closed && only(word, lower+digits+"-")) {
+		return s, false
+	}
+	if s.path, list, ok = strings.Cut(rest, ":"); ok {
+		s.lines = strings.Split(list, ",")
+	}
+	return s, s.path != "" && !slices.ContainsFunc(s.lines, func(line string) bool { return !only(line, digits) })
+}
+
 func (r *Rule) check() error {
 	switch {
-	case !validID.MatchString(r.ID):
+	case !validID(r.ID):
 		return fmt.Errorf("id %q is not of the form area/name", r.ID)
 	case r.Title == "" || strings.HasSuffix(r.Title, "."):
 		return fmt.Errorf("%s: the title must be a phrase without a full stop", r.ID)
@@ -206,7 +253,7 @@ func (r *Rule) check() error {
 		return fmt.Errorf("%s: no explanation", r.ID)
 	}
 	for _, id := range r.Attack {
-		if !validAttack.MatchString(id) {
+		if !validAttack(id) {
 			return fmt.Errorf("%s: %q is not a technique id of MITRE ATT&CK", r.ID, id)
 		}
 	}

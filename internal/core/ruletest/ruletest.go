@@ -14,13 +14,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/core/workspace"
@@ -169,7 +169,7 @@ func write(folder, seed string, f rule.File, makers map[string]Maker) error {
 	return os.WriteFile(file, data, 0o600)
 }
 
-var placeholder = regexp.MustCompile(`\$\{(alnum|hex|digit):(\d{1,4})\}`)
+var placeholder = pattern.New(`\$\{(alnum|hex|digit):(\d{1,4})\}`)
 
 var alphabets = map[string]string{
 	"alnum": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",

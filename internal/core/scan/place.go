@@ -2,10 +2,11 @@ package scan
 
 import (
 	"path"
-	"regexp"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
-var frame = regexp.MustCompile(`(?m)^\t(.+\.go:\d+)`)
+var frame = pattern.New(`(?m)^\t(.+\.go:\d+)`)
 
 // place returns the file and line where a panic arose, by its stack: the first
 // frame below those of the runtime that raised it.

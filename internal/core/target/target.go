@@ -5,9 +5,10 @@ package target
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A Kind says which source can get a target.
@@ -92,7 +93,7 @@ func parse(s string) (Target, error) {
 
 // schemeForm matches what stands before a colon in a target that is not a
 // path. One letter is a drive of Windows.
-var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`)
+var schemeForm = pattern.New(`^[A-Za-z][A-Za-z0-9+.-]+$`)
 
 // String returns the canonical form, which parses back to the same target.
 // For a package it is the package URL.
@@ -176,10 +177,10 @@ func cutVersion(s string) (name, version string) {
 // The forms of names. npm: the rules of validate-npm-package-name for names
 // that exist, which includes old ones with capitals. PyPI: PEP 508.
 var (
-	npmName  = regexp.MustCompile(`^(?:@[A-Za-z0-9~!*'()_-][A-Za-z0-9~!*'()._-]*/)?[A-Za-z0-9~!*'()_-][A-Za-z0-9~!*'()._-]*$`)
-	pypiName = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
-	version  = regexp.MustCompile(`^[A-Za-z0-9.+!*^~<>=|, _:-]{1,256}$`)
-	runs     = regexp.MustCompile(`[-_.]+`)
+	npmName  = pattern.New(`^(?:@[A-Za-z0-9~!*'()_-][A-Za-z0-9~!*'()._-]*/)?[A-Za-z0-9~!*'()_-][A-Za-z0-9~!*'()._-]*$`)
+	pypiName = pattern.New(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	version  = pattern.New(`^[A-Za-z0-9.+!*^~<>=|, _:-]{1,256}$`)
+	runs     = pattern.New(`[-_.]+`)
 )
 
 // maxName is npm's limit in bytes; PyPI's longest names are far below it.

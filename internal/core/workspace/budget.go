@@ -54,6 +54,13 @@ func (b *budget) giveBack(entries int, bytes int64) {
 	b.bytes -= bytes
 }
 
+// clear gives back all that was taken.
+func (b *budget) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries, b.bytes, b.spent = 0, 0, 0
+}
+
 // checkTime fails once a job that began then, and those before it, have used
 // up the time.
 func (b *budget) checkTime(began time.Time) error {

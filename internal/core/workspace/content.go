@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -69,11 +70,12 @@ func (f *flight) leave() {
 
 // given is content that its owner keeps open for the life of the workspace.
 type given struct {
-	r    io.ReaderAt
-	size int64
+	r     io.ReaderAt
+	size  int64
+	taped atomic.Pointer[tape]
 }
 
-func (g given) open(context.Context) (handle, error) {
+func (g *given) open(context.Context) (handle, error) {
 	h := handle{ReaderAt: g.r, size: g.size}
 	h.host, _ = g.r.(*os.File)
 	return h, nil

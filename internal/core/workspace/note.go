@@ -37,6 +37,12 @@ func (n *notes) addf(path, format string, args ...any) {
 	n.add(Note{path, fmt.Sprintf(format, args...)})
 }
 
+func (n *notes) clear() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.set = nil
+}
+
 // Notes returns what has been noted so far, sorted by path and text. They are
 // complete once a Walk has ended, save for members that nobody opened.
 func (w *Workspace) Notes() []Note {

@@ -42,6 +42,12 @@ const lookAhead = inputBuffer
 // readStream reads a compressed file: a tar file in it, or the one file it is.
 func (b *builder) readStream() error {
 	a := b.archive
+	own, _ := a.file.content.(*given)
+	if own != nil {
+		if t := own.taped.Load(); t != nil {
+			return b.play(t)
+		}
+	}
 	src, err := a.file.content.open(b.ctx)
 	if err != nil {
 		return err
@@ -58,10 +64,12 @@ func (b *builder) readStream() error {
 	ahead.Reset(r)
 	defer func() { ahead.Reset(nil); inputs.Put(ahead) }()
 	s := &stream{b: b, run: r, r: ahead, out: b.w.spools.start(4 * src.size), into: u}
+	tar := recorder{tarInput: s, spoilt: own == nil}
 	if s.startsTar() {
 		b.name = "tar." + short[a.kind]
-		err = readTar(b, s)
+		err = readTar(b, &tar)
 	} else {
+		tar.spoilt = true
 		err = s.single()
 	}
 	b.bytes += r.charged
@@ -70,6 +78,9 @@ func (b *builder) readStream() error {
 		return cmp.Or(err, spoolErr)
 	}
 	u.keep(spool)
+	if err == nil && !tar.spoilt {
+		own.taped.Store(&tape{b.name, u, r.charged, tar.moves})
+	}
 	return err
 }
 

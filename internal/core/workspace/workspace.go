@@ -20,6 +20,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type Workspace struct {
 	mu      sync.Mutex
 	mounts  []folder // each as it appears from the root
 	parts   []Mount  // what made each
+	files   []*given // that were mounted, also before Clear
 	root    folder   // of all mounts; nil if there is a new one
 	closers []io.Closer
 }
@@ -86,7 +88,7 @@ func (w *Workspace) MountFile(part Part, name string, r io.ReaderAt, size int64,
 	if len(parts) != 1 || size < 0 {
 		return fault.New(fault.Invalid, "%q is not the name of a file", name)
 	}
-	f := &file{part: p, size: size, mode: 0o644, content: given{r, size}}
+	f := &file{part: p, size: size, mode: 0o644, content: w.given(r, size)}
 	m := Mount{Part: *p, Kind: FileMount, Name: name, Content: r, Size: size}
 	return w.mount(m, &builtDir{nodes: []node{{name: parts[0], file: f}}}, closer)
 }
@@ -101,7 +103,7 @@ func (w *Workspace) MountArchive(part Part, name string, r io.ReaderAt, size int
 	if err != nil {
 		return err
 	}
-	src := given{r, size}
+	src := w.given(r, size)
 	kind, err := identifyWhole(handle{ReaderAt: r, size: size})
 	if err != nil {
 		return err
@@ -112,6 +114,33 @@ func (w *Workspace) MountArchive(part Part, name string, r io.ReaderAt, size int
 	f := &file{part: p, size: size, content: src}
 	m := Mount{Part: *p, Kind: ArchiveMount, Name: name, Content: r, Size: size, Strip: strip}
 	return w.mount(m, &archive{file: f, kind: kind, label: name, strip: max(strip, 0)}, closer)
+}
+
+// Clear takes all parts off again, as if nothing had been mounted nor read, for
+// who has to look into a file before knowing how to show it. What was unpacked is
+// there for the file that is mounted again.
+func (w *Workspace) Clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mounts, w.parts, w.root = nil, nil, nil
+	w.notes.clear()
+	w.budget.clear()
+}
+
+// given returns the content that a mounted file has, which is the same each time.
+func (w *Workspace) given(r io.ReaderAt, size int64) *given {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if reflect.TypeOf(r).Comparable() {
+		for _, g := range w.files {
+			if g.r == r && g.size == size {
+				return g
+			}
+		}
+	}
+	g := &given{r: r, size: size}
+	w.files = append(w.files, g)
+	return g
 }
 
 // identifyWhole tells the kind of a file that should be an archive.

@@ -8,13 +8,17 @@ import (
 
 // Most commands are done before the heap is large, and with the default
 // setting the garbage collector spends a quarter of their time on heaps of a
-// few MB. So it starts lazy. Heaps that are large hold the analysis of large
-// binaries, which is quick to collect, as there are few pointers in it: they
-// are given less room than usual, for the sake of the peak.
+// few MB. So it first looks at one of 64 MB. Heaps that are large hold the
+// analysis of large binaries, which is quick to collect, as there are few
+// pointers in it: they are given less room than usual, for the sake of the peak.
 const (
-	lazyPercent  = 400
+	first        = 64 << 20 // bytes of the heap that may always be
+	room         = 32 << 20 // bytes of garbage that may come together beyond them
+	lazyPercent  = 100 * first / runtimeFirst
 	leastPercent = 30
-	room         = 32 << 20 // bytes of garbage that may come together, if the percentages allow it
+
+	// runtimeFirst is when the runtime collects for the first time, at 100 %.
+	runtimeFirst = 4 << 20
 )
 
 // tuneGC makes the garbage collector lazy while the heap is small and strict
@@ -34,7 +38,8 @@ func watchGC() {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(live)
 		if live[0].Value.Kind() == metrics.KindUint64 {
-			percent := room * 100 / max(live[0].Value.Uint64(), 1)
+			heap := max(live[0].Value.Uint64(), 1)
+			percent := (max(heap+room, first) - heap) * 100 / heap
 			debug.SetGCPercent(int(min(max(percent, leastPercent), lazyPercent)))
 		}
 		watchGC()

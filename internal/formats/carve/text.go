@@ -5,10 +5,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -268,10 +268,10 @@ func (t *textSearch) glue(at int) (next int, list bool) {
 // "".join(("a", "b")), implode(”, ['a', 'b']) and concat('a', 'b'), or the one
 // behind it, as in ["a", "b"].join("").
 var (
-	joins    = regexp.MustCompile(`(?i)(\b(join|implode)\s*\(\s*((''|"")\s*,\s*)?(\[\]\s*string\s*\{|array\s*\(|new\s+string\s*\[\]\s*\{|[\[({])?|\bconcat\s*\()\s*[a-z]?$`)
-	joinedBy = regexp.MustCompile(`^[\s,]*[\])}]+\s*\.\s*(join|concat)\b`)
-	named    = regexp.MustCompile(`([A-Za-z_$][\w$]*)[\]\s]*(?::?=|:)[\s\w\[\]&]*[\[({]\s*[a-zA-Z]?$`)
-	calls    = regexp.MustCompile(`[\w$\])]\s*\([^()\[\]{}]*$`)
+	joins    = pattern.New(`(?i)(\b(join|implode)\s*\(\s*((''|"")\s*,\s*)?(\[\]\s*string\s*\{|array\s*\(|new\s+string\s*\[\]\s*\{|[\[({])?|\bconcat\s*\()\s*[a-z]?$`)
+	joinedBy = pattern.New(`^[\s,]*[\])}]+\s*\.\s*(join|concat)\b`)
+	named    = pattern.New(`([A-Za-z_$][\w$]*)[\]\s]*(?::?=|:)[\s\w\[\]&]*[\[({]\s*[a-zA-Z]?$`)
+	calls    = pattern.New(`[\w$\])]\s*\([^()\[\]{}]*$`)
 )
 
 // joined reports whether literals of which the first begins at that place are
@@ -312,7 +312,7 @@ func (t *textSearch) joinsName(name string) bool {
 
 // joinedNames matches what joins a list by its name, as in parts.join("") and
 // "".join(parts).
-var joinedNames = regexp.MustCompile(`([A-Za-z_$][\w$]*)\s*\.\s*(?:join|concat)\b|\b(?:[Jj]oin|implode)\s*\(\s*(?:(?:''|"")\s*,\s*)?([A-Za-z_$][\w$]*)`)
+var joinedNames = pattern.New(`([A-Za-z_$][\w$]*)\s*\.\s*(?:join|concat)\b|\b(?:[Jj]oin|implode)\s*\(\s*(?:(?:''|"")\s*,\s*)?([A-Za-z_$][\w$]*)`)
 
 // firsts are how base64 and hexadecimal text of what is looked for begins.
 var firsts = []string{

@@ -31,8 +31,17 @@ func (o *Opened) Images() ([]*image.Image, []string) {
 // Binaries returns what Parse does. It adds to the notes and functions of the
 // images, and parses the file again if that was done before.
 func (o *Opened) Binaries() ([]*Binary, []string) {
+	out, notes := o.Begun()
+	for _, b := range out {
+		b.Finish()
+	}
+	return out, notes
+}
+
+// Begun returns what Binaries does before Finish was called for them.
+func (o *Opened) Begun() ([]*Binary, []string) {
 	if o.used.Swap(true) {
-		return Parse(o.data)
+		return Open(o.data).Begun()
 	}
 	out := make([]*Binary, 0, len(o.images))
 	for i, m := range o.images {

@@ -48,6 +48,8 @@ type Binary struct {
 	Strings  []text.Ranked // the most telling of its texts, at most 200
 	Measured entropy.Measure
 	Flags    []Flag // what a person should see at once
+
+	finished bool
 }
 
 // Entropy returns that of a section, by its index, in bits per byte.
@@ -137,7 +139,7 @@ func clean(name string) string {
 	}, name)
 }
 
-// derive fills in everything that follows from the image.
+// derive fills in what the image says of its origin, and what follows from that.
 func (b *Binary) derive() {
 	m := b.Image
 	b.GoInfo = golang.Read(m)
@@ -156,6 +158,23 @@ func (b *Binary) derive() {
 			m.Notef("%s", n)
 		}
 	}
+}
+
+// Finish measures a binary of Begun and extracts its texts, for which all of its
+// bytes are read. Until then it has no entropy, texts and flags.
+// A second call does nothing.
+func (b *Binary) Finish() {
+	if b.finished {
+		return
+	}
+	b.finished = true
+	if err := guard("what is in it", func() error { b.finish(); return nil }); err != nil {
+		b.Notef("%v", err)
+	}
+}
+
+func (b *Binary) finish() {
+	m := b.Image
 	b.Measured = entropy.Image(m)
 	texts := text.Extract(m)
 	texts.Glued = b.GoInfo != nil || b.RustInfo != nil

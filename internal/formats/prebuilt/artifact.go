@@ -2,15 +2,15 @@ package prebuilt
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 var (
-	artifactURL   = regexp.MustCompile(`(?i)^(?:https?|git|git\+ssh|git\+https?)://(?:[^@/]*@)?([^/]+)/([^/]+)/([^/.]+)(?:/|\.git\b|$)`)
-	artifactShort = []*regexp.Regexp{regexp.MustCompile(`(?i)^github:([^/]+)/([^#]+)(?:#|$)`), regexp.MustCompile(`^([^:/]+)/([^#]+)(?:#|$)`)}
+	artifactURL   = pattern.New(`(?i)^(?:https?|git|git\+ssh|git\+https?)://(?:[^@/]*@)?([^/]+)/([^/]+)/([^/.]+)(?:/|\.git\b|$)`)
+	artifactShort = []*pattern.Pattern{pattern.New(`(?i)^github:([^/]+)/([^#]+)(?:#|$)`), pattern.New(`^([^:/]+)/([^#]+)(?:#|$)`)}
 )
 
 // installFromCache resolves a call of install-from-cache, of the package

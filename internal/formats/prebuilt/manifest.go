@@ -3,9 +3,10 @@ package prebuilt
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A manifest is a package.json. Its keys are those of the text, in their own
@@ -100,7 +101,7 @@ func (m *manifest) depends(name string) string {
 	return ""
 }
 
-var githubURL = regexp.MustCompile(`\bgithub.com[:/]([^/"]+)/([^/"]+)`)
+var githubURL = pattern.New(`\bgithub.com[:/]([^/"]+)/([^/"]+)`)
 
 // github returns the address of the first repository of GitHub that the
 // manifest names: in its repository, else anywhere, as the package
@@ -123,7 +124,7 @@ func (m *manifest) github() string {
 // Versioning 2.0.0, sections 2, 9, 10).
 type version struct{ text, major, minor, patch, prerelease, build string }
 
-var semver = regexp.MustCompile(`^\s*[v=\s]*((\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?)(?:\+([0-9A-Za-z.-]+))?\s*$`)
+var semver = pattern.New(`^\s*[v=\s]*((\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?)(?:\+([0-9A-Za-z.-]+))?\s*$`)
 
 func parseVersion(s string) (version, bool) {
 	m := semver.FindStringSubmatch(s)
@@ -152,4 +153,4 @@ func atLeast(spec string, major, minor int) bool {
 	return have > major || have == major && haveMinor >= minor
 }
 
-var leading = regexp.MustCompile(`^\s*([\^~>=<v]*)\s*(\d+)(?:\.(\d+))?`)
+var leading = pattern.New(`^\s*([\^~>=<v]*)\s*(\d+)(?:\.(\d+))?`)

@@ -2,11 +2,11 @@ package prebuilt
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A place is a host and, if the host names its users, a user.
@@ -25,7 +25,7 @@ var shared = []string{
 	"herokuapp.com", "netlify.app", "vercel.app", "web.app", "firebaseapp.com", "npmjs.com", "npmjs.org", "readthedocs.io", "surge.sh",
 }
 
-var shortRepository = regexp.MustCompile(`^(?:(github|gitlab|bitbucket):)?([\w.-]+)/[\w.-]+(?:#.*)?$`)
+var shortRepository = pattern.New(`^(?:(github|gitlab|bitbucket):)?([\w.-]+)/[\w.-]+(?:#.*)?$`)
 
 // placeOf reads a URL or the forms in which a package.json names a repository
 // (npm, package.json, repository).
@@ -108,6 +108,6 @@ func mutable(address string) bool {
 	return err != nil || !registryPath.MatchString(u.Path)
 }
 
-var anyHolder = regexp.MustCompile(`\$?\{[^}]*\}`)
+var anyHolder = pattern.New(`\$?\{[^}]*\}`)
 
-var registryPath = regexp.MustCompile(`^/(?:@[^/]+/)?[^/]+/-/[^/]+\.tgz$`)
+var registryPath = pattern.New(`^/(?:@[^/]+/)?[^/]+/-/[^/]+\.tgz$`)

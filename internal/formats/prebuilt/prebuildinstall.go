@@ -2,11 +2,11 @@ package prebuilt
 
 import (
 	"encoding/json"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 const defaultPrebuildName = "{name}-v{version}-{runtime}-v{abi}-{platform}{libc}-{arch}.tar.gz"
@@ -83,10 +83,10 @@ func trimSlashes(s string) string {
 }
 
 var (
-	scopeOld = regexp.MustCompile(`^@\w+/`)
-	scopeNew = regexp.MustCompile(`^@[a-zA-Z0-9_\-.~]+/`)
-	inBraces = regexp.MustCompile(`\{\s*\w+\s*\}`)
-	notWord  = regexp.MustCompile(`[^a-zA-Z0-9]`)
+	scopeOld = pattern.New(`^@\w+/`)
+	scopeNew = pattern.New(`^@[a-zA-Z0-9_\-.~]+/`)
+	inBraces = pattern.New(`\{\s*\w+\s*\}`)
+	notWord  = pattern.New(`[^a-zA-Z0-9]`)
 )
 
 // prebuildAsset is the asset for one machine.

@@ -2,11 +2,11 @@ package prebuilt
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // Bounds on what is read of a script.
@@ -43,11 +43,11 @@ func isPath(name string) bool {
 }
 
 var (
-	loads     = regexp.MustCompile(`(?:\brequire\s*\(|\bimport\s*\(?|\bfrom|\bfork\s*\()\s*['"\x60](\.{1,2}/[^'"\x60\n]*)['"\x60]|__dirname\s*,\s*['"\x60]([^'"\x60\n]+\.[cm]?js)['"\x60]`)
-	callsTool = regexp.MustCompile(`['"\x60](?:[\w@./\\-]*/)?(node-pre-gyp|prebuild-install|install-from-cache)(?:\.cmd)?(?:\s+([^'"\x60\n]*))?['"\x60]`)
-	loadsTool = regexp.MustCompile(`\brequire\s*\(\s*['"\x60](prebuild-install)/(?:download|util|bin)(?:\.js)?['"\x60]`)
-	callsNPM  = regexp.MustCompile("['\"`](?:npm|yarn|pnpm) +(?:install|i|add) +([^'\"`\\n]*)['\"`]")
-	listed    = regexp.MustCompile(`['"\x60]([^'"\x60\n]*)['"\x60]`)
+	loads     = pattern.New(`(?:\brequire\s*\(|\bimport\s*\(?|\bfrom|\bfork\s*\()\s*['"\x60](\.{1,2}/[^'"\x60\n]*)['"\x60]|__dirname\s*,\s*['"\x60]([^'"\x60\n]+\.[cm]?js)['"\x60]`)
+	callsTool = pattern.New(`['"\x60](?:[\w@./\\-]*/)?(node-pre-gyp|prebuild-install|install-from-cache)(?:\.cmd)?(?:\s+([^'"\x60\n]*))?['"\x60]`)
+	loadsTool = pattern.New(`\brequire\s*\(\s*['"\x60](prebuild-install)/(?:download|util|bin)(?:\.js)?['"\x60]`)
+	callsNPM  = pattern.New("['\"`](?:npm|yarn|pnpm) +(?:install|i|add) +([^'\"`\\n]*)['\"`]")
+	listed    = pattern.New(`['"\x60]([^'"\x60\n]*)['"\x60]`)
 )
 
 // source looks at the text of a script: for calls of the tools, for what it
@@ -154,7 +154,7 @@ func OfScript(manifest []byte, l Language, code, file string) *inventory.Downloa
 
 var manifestOfNobody manifest
 
-var ownVersion = regexp.MustCompile(`\$\{\s*(?:(?:\w*[pP](?:ac)?k(?:a)?g(?:e)?\w*|\w*[mM]anifest\w*|require\([^)}]*package(?:\.json)?['"]\))\.version|process\.env\.npm_package_version|process\.env\[['"]npm_package_version['"]\])\s*\}`)
+var ownVersion = pattern.New(`\$\{\s*(?:(?:\w*[pP](?:ac)?k(?:a)?g(?:e)?\w*|\w*[mM]anifest\w*|require\([^)}]*package(?:\.json)?['"]\))\.version|process\.env\.npm_package_version|process\.env\[['"]npm_package_version['"]\])\s*\}`)
 
 // expand fills in the version of the package where a script names it.
 func (r *resolver) expand(address string) string {
@@ -163,9 +163,9 @@ func (r *resolver) expand(address string) string {
 }
 
 var (
-	namesPlatform = regexp.MustCompile(`\$\{\s*(?:(?:process|os)\.platform(?:\(\))?|platform\(\))\s*\}`)
-	namesArch     = regexp.MustCompile(`\$\{\s*(?:(?:process|os)\.arch(?:\(\))?|arch\(\))\s*\}`)
-	namesABI      = regexp.MustCompile(`\$\{\s*process\.versions\.modules\s*\}`)
+	namesPlatform = pattern.New(`\$\{\s*(?:(?:process|os)\.platform(?:\(\))?|platform\(\))\s*\}`)
+	namesArch     = pattern.New(`\$\{\s*(?:(?:process|os)\.arch(?:\(\))?|arch\(\))\s*\}`)
+	namesABI      = pattern.New(`\$\{\s*process\.versions\.modules\s*\}`)
 )
 
 // machine fills in what Node says of the machine.
@@ -194,15 +194,15 @@ type Found struct {
 }
 
 var (
-	getsJS = regexp.MustCompile(`(?:\brequire\s*\(|\bfrom|\bimport\s*\(?)\s*['"\x60](?:node:)?(?:https?|http2|axios|got|request|request-promise(?:-native)?|node-fetch|cross-fetch|undici|needle|superagent|phin|bent|download|nugget|follow-redirects|make-fetch-happen|simple-get|minipass-fetch|@derhuerst/http-basic|http-basic|node-downloader-helper|nodejs-file-downloader|download-file|wget-improved|@electron/get)['"\x60]|(?:^|[^.\w$])fetch\s*\(|\bglobalThis\.fetch\b|\bXMLHttpRequest\b|\b(?:curl|wget|Invoke-WebRequest|DownloadFile)\b`)
-	getsPy = regexp.MustCompile(`\burllib\.request\b|\burllib2\b|\burlopen\s*\(|\burlretrieve\s*\(|\b(?:import|from)\s+(?:requests|httpx|aiohttp|urllib3|wget|pycurl)\b|\brequests\.(?:get|post|request)\s*\(|\bhttp\.client\b|\b(?:curl|wget)\b`)
-	getsSh = regexp.MustCompile(`(?m)(?:^|[\s;&|($"'\x60])(?:curl|wget|aria2c)\s`)
+	getsJS = pattern.New(`(?:\brequire\s*\(|\bfrom|\bimport\s*\(?)\s*['"\x60](?:node:)?(?:https?|http2|axios|got|request|request-promise(?:-native)?|node-fetch|cross-fetch|undici|needle|superagent|phin|bent|download|nugget|follow-redirects|make-fetch-happen|simple-get|minipass-fetch|@derhuerst/http-basic|http-basic|node-downloader-helper|nodejs-file-downloader|download-file|wget-improved|@electron/get)['"\x60]|(?:^|[^.\w$])fetch\s*\(|\bglobalThis\.fetch\b|\bXMLHttpRequest\b|\b(?:curl|wget|Invoke-WebRequest|DownloadFile)\b`)
+	getsPy = pattern.New(`\burllib\.request\b|\burllib2\b|\burlopen\s*\(|\burlretrieve\s*\(|\b(?:import|from)\s+(?:requests|httpx|aiohttp|urllib3|wget|pycurl)\b|\brequests\.(?:get|post|request)\s*\(|\bhttp\.client\b|\b(?:curl|wget)\b`)
+	getsSh = pattern.New(`(?m)(?:^|[\s;&|($"'\x60])(?:curl|wget|aria2c)\s`)
 
-	hashJS = regexp.MustCompile(`\bcreateHash\s*\(\s*['"\x60](?:sha|SHA|blake|ripemd|RSA-SHA)|\bssri\b|\bsubtle\.digest\b|\bverifyArtifactSignature\b|\bchecksums?\s*:`)
-	hashPy = regexp.MustCompile(`\bhashlib\.(?:sha|blake|new)|\bsha(?:256|512|1)\s*\(`)
-	hashSh = regexp.MustCompile(`\b(?:sha(?:1|256|384|512)sum|shasum)\b[^\n|]*(?:-c|--check|-\s)|\bgpg\b[^\n]*--verify`)
+	hashJS = pattern.New(`\bcreateHash\s*\(\s*['"\x60](?:sha|SHA|blake|ripemd|RSA-SHA)|\bssri\b|\bsubtle\.digest\b|\bverifyArtifactSignature\b|\bchecksums?\s*:`)
+	hashPy = pattern.New(`\bhashlib\.(?:sha|blake|new)|\bsha(?:256|512|1)\s*\(`)
+	hashSh = pattern.New(`\b(?:sha(?:1|256|384|512)sum|shasum)\b[^\n|]*(?:-c|--check|-\s)|\bgpg\b[^\n]*--verify`)
 
-	compares = regexp.MustCompile(`[!=]==?|\.equals\s*\(|\btimingSafeEqual\b|\bcompare_digest\b|\bassert\b|\bchecksums?\s*:|\bssri\b`)
+	compares = pattern.New(`[!=]==?|\.equals\s*\(|\btimingSafeEqual\b|\bcompare_digest\b|\bassert\b|\bchecksums?\s*:|\bssri\b`)
 )
 
 // Fetches returns the addresses in a script that has a way to fetch something:
@@ -264,17 +264,17 @@ type literal struct {
 }
 
 var (
-	httpString  = regexp.MustCompile("(?i)['\"](https?://[^'\"`\\s]{2,})['\"]|`(https?://(?:\\$\\{[^}`\\n]*\\}|[^`\\s$]|\\$)+)`")
-	joinedStart = regexp.MustCompile("([A-Za-z_$][\\w$]*)\\s*\\+\\s*['\"`]|`(\\$\\{\\s*[A-Za-z_$][\\w$.]*\\s*\\}[^`\\s]*)`|\\bf(?:\"|')(\\{[A-Za-z_]\\w*\\}[^\"'\\s]*)[\"']")
-	shellURL    = regexp.MustCompile(`https?://[^\s"'\x60;|&)<>]+`)
-	behindPlus  = regexp.MustCompile("^\\s*\\+\\s*(?:(['\"`])([^'\"`\\n]*)['\"`]|([A-Za-z_$][\\w$.]*(?:\\(\\))?))")
-	assignment  = regexp.MustCompile(`(?m)(?:^|[\s;,{(])(?:const\s+|let\s+|var\s+)?([A-Za-z_$][\w$]*)\s*=\s*([^=\n][^\n;]*)`)
-	asDefault   = regexp.MustCompile(`^[^"'\x60]*(?:\|\||\?\?|,|\bor\b)\s*`)
-	nodeSays    = regexp.MustCompile(`^(?:.*(?:\|\||\?\?)\s*)?((?:process|os)\.(?:platform|arch)(?:\(\))?|process\.versions\.modules|[\w.]*\.version|require\([^)]*package(?:\.json)?['"]\)\.version|process\.env\.npm_package_version)\s*,?\s*$`)
-	placeholder = regexp.MustCompile(`\$\{\s*([A-Za-z_$][\w$]*)\s*\}`)
-	pyHolder    = regexp.MustCompile(`\{([A-Za-z_]\w*)\}`)
-	shHolder    = regexp.MustCompile(`\$\{?([A-Za-z_]\w*)\}?`)
-	environment = regexp.MustCompile(`(?:process\.env\.(\w+)|process\.env\[['"](\w+)['"]\]|os\.environ(?:\.get)?[\[(]\s*['"](\w+)['"])`)
+	httpString  = pattern.New("(?i)['\"](https?://[^'\"`\\s]{2,})['\"]|`(https?://(?:\\$\\{[^}`\\n]*\\}|[^`\\s$]|\\$)+)`")
+	joinedStart = pattern.New("([A-Za-z_$][\\w$]*)\\s*\\+\\s*['\"`]|`(\\$\\{\\s*[A-Za-z_$][\\w$.]*\\s*\\}[^`\\s]*)`|\\bf(?:\"|')(\\{[A-Za-z_]\\w*\\}[^\"'\\s]*)[\"']")
+	shellURL    = pattern.New(`https?://[^\s"'\x60;|&)<>]+`)
+	behindPlus  = pattern.New("^\\s*\\+\\s*(?:(['\"`])([^'\"`\\n]*)['\"`]|([A-Za-z_$][\\w$.]*(?:\\(\\))?))")
+	assignment  = pattern.New(`(?m)(?:^|[\s;,{(])(?:const\s+|let\s+|var\s+)?([A-Za-z_$][\w$]*)\s*=\s*([^=\n][^\n;]*)`)
+	asDefault   = pattern.New(`^[^"'\x60]*(?:\|\||\?\?|,|\bor\b)\s*`)
+	nodeSays    = pattern.New(`^(?:.*(?:\|\||\?\?)\s*)?((?:process|os)\.(?:platform|arch)(?:\(\))?|process\.versions\.modules|[\w.]*\.version|require\([^)]*package(?:\.json)?['"]\)\.version|process\.env\.npm_package_version)\s*,?\s*$`)
+	placeholder = pattern.New(`\$\{\s*([A-Za-z_$][\w$]*)\s*\}`)
+	pyHolder    = pattern.New(`\{([A-Za-z_]\w*)\}`)
+	shHolder    = pattern.New(`\$\{?([A-Za-z_]\w*)\}?`)
+	environment = pattern.New(`(?:process\.env\.(\w+)|process\.env\[['"](\w+)['"]\]|os\.environ(?:\.get)?[\[(]\s*['"](\w+)['"])`)
 )
 
 // addresses returns the strings of a script that are or begin with an address,
@@ -346,7 +346,7 @@ func adjacent(code string) string {
 	return out.String()
 }
 
-var behindSpace = regexp.MustCompile(`^\s+[frbuFRBU]{0,2}(?:'([^'\n]*)'|"([^"\n]*)")`)
+var behindSpace = pattern.New(`^\s+[frbuFRBU]{0,2}(?:'([^'\n]*)'|"([^"\n]*)")`)
 
 // constantsOf returns the names of a script that stand for an address, a short
 // text, or what Node says of the machine. A name that is given two values
@@ -401,7 +401,7 @@ func constant(value string) string {
 	return value[1:1+end] + joined(value[2+end:])
 }
 
-var identifierStart = regexp.MustCompile(`^[A-Za-z_$][\w$.]*`)
+var identifierStart = pattern.New(`^[A-Za-z_$][\w$.]*`)
 
 // fill puts constants in where an address names them.
 func fill(l Language, address string, constants map[string]string) string {
@@ -422,10 +422,10 @@ func fill(l Language, address string, constants map[string]string) string {
 }
 
 var (
-	hostPart = regexp.MustCompile(`(?i)^https?://(?:[^/@]*@)?([^/:?#]+)`)
-	project  = regexp.MustCompile(`(?i)^https?://(?:www\.)?(?:github|gitlab|bitbucket)\.\w+/[^/]+/[^/]+/?$`)
-	signed   = regexp.MustCompile(`[?&](?:X-Amz-|response-content-disposition=)`) // runs out in minutes: an example
-	document = regexp.MustCompile(`(?i)\.(?:html?|md|txt)(?:[?#]|$)|#[\w-]*$|/(?:issues|wiki|blob|discussions|pull|tree|docs?|documentation|licenses?)(?:/|$)|/releases/?$`)
+	hostPart = pattern.New(`(?i)^https?://(?:[^/@]*@)?([^/:?#]+)`)
+	project  = pattern.New(`(?i)^https?://(?:www\.)?(?:github|gitlab|bitbucket)\.\w+/[^/]+/[^/]+/?$`)
+	signed   = pattern.New(`[?&](?:X-Amz-|response-content-disposition=)`) // runs out in minutes: an example
+	document = pattern.New(`(?i)\.(?:html?|md|txt)(?:[?#]|$)|#[\w-]*$|/(?:issues|wiki|blob|discussions|pull|tree|docs?|documentation|licenses?)(?:/|$)|/releases/?$`)
 )
 
 // fetchable reports whether an address looks like one of a file: it has a host

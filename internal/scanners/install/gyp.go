@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
 
@@ -17,15 +17,15 @@ var gypCommand = rules.Get("install/gyp-command")
 const maxGypCommands = 50 // of one package
 
 var (
-	gypExpands = regexp.MustCompile(`[<>^]!@?(?:pymod_do_main)?\(`)
-	gypAction  = regexp.MustCompile(`['"]action['"]\s*:\s*\[`)
-	gypString  = regexp.MustCompile(`'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)"`)
-	gypInclude = regexp.MustCompile(`['"]([\w./-]+\.gypi)['"]`)
-	gypEscape  = regexp.MustCompile(`__(?:class|base|bases|subclasses|globals|builtins|import|mro)__`)
-	gypUsual   = regexp.MustCompile(`^\s*(?:\S*/)?(?:node|nodejs)\s+(?:-p|-e|-pe|--print|--eval)\s*["']?\s*(?:console\.log\(|process\.stdout\.write\()?\s*(?:(?:require\(\s*["'\x60]?[\w@./-]+["'\x60]?\s*\)|path|process)(?:\.\w+|\[\d+\]|\(\s*\\?["']?[\w./@-]*\\?["']?\s*\))*[\s+|]*)+\)?\s*;?\s*["']?\s*$|^\s*(?:\S*/)?(?:pkg-config|pkgconf)\b[^|;&\x60$]*(?:\|\|\s*(?:true|echo)\b[^|;&\x60$]*)?$|node_modules/\.bin/[^|;&\x60$]*$`)
-	gypScript  = regexp.MustCompile(`^\s*(?:\S*/)?(?:node|python[23]?|<\(python\)|<\(node\)|<\(PYTHON\))\s+(?:-\w\s+)?["']?(?:<\(module_root_dir\)/|<\(PRODUCT_DIR\)/)?([\w@./-]+)["']?(?:[^|;&\x60$]*)$`)
-	pipesShell = regexp.MustCompile(`\|\s*(?:sudo\s+)?(?:/bin/)?(?:ba|z|da|k)?sh\b|\|\s*(?:node|python3?|perl)\b`)
-	fetchTool  = regexp.MustCompile(`(?i)(?:^|[\s"'(;&|])(?:curl|wget|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?\s|\bcertutil\b.*-urlcache|\bDownload(?:String|File)\b`)
+	gypExpands = pattern.New(`[<>^]!@?(?:pymod_do_main)?\(`)
+	gypAction  = pattern.New(`['"]action['"]\s*:\s*\[`)
+	gypString  = pattern.New(`'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)"`)
+	gypInclude = pattern.New(`['"]([\w./-]+\.gypi)['"]`)
+	gypEscape  = pattern.New(`__(?:class|base|bases|subclasses|globals|builtins|import|mro)__`)
+	gypUsual   = pattern.New(`^\s*(?:\S*/)?(?:node|nodejs)\s+(?:-p|-e|-pe|--print|--eval)\s*["']?\s*(?:console\.log\(|process\.stdout\.write\()?\s*(?:(?:require\(\s*["'\x60]?[\w@./-]+["'\x60]?\s*\)|path|process)(?:\.\w+|\[\d+\]|\(\s*\\?["']?[\w./@-]*\\?["']?\s*\))*[\s+|]*)+\)?\s*;?\s*["']?\s*$|^\s*(?:\S*/)?(?:pkg-config|pkgconf)\b[^|;&\x60$]*(?:\|\|\s*(?:true|echo)\b[^|;&\x60$]*)?$|node_modules/\.bin/[^|;&\x60$]*$`)
+	gypScript  = pattern.New(`^\s*(?:\S*/)?(?:node|python[23]?|<\(python\)|<\(node\)|<\(PYTHON\))\s+(?:-\w\s+)?["']?(?:<\(module_root_dir\)/|<\(PRODUCT_DIR\)/)?([\w@./-]+)["']?(?:[^|;&\x60$]*)$`)
+	pipesShell = pattern.New(`\|\s*(?:sudo\s+)?(?:/bin/)?(?:ba|z|da|k)?sh\b|\|\s*(?:node|python3?|perl)\b`)
+	fetchTool  = pattern.New(`(?i)(?:^|[\s"'(;&|])(?:curl|wget|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?\s|\bcertutil\b.*-urlcache|\bDownload(?:String|File)\b`)
 )
 
 // A gypCall is a command that gyp runs, and where it stands.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/rules"
@@ -23,10 +23,10 @@ var (
 	npmHides    = rules.Get("install/npm-script-hides")
 	npmNotSaid  = rules.Get("install/npm-implicit-build")
 	lifecycle   = []string{"preinstall", "install", "postinstall"} // in the order in which npm runs them for a dependency
-	callsBuild  = regexp.MustCompile(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp|pkg-prebuilds-verify)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
-	callsGyp    = regexp.MustCompile(`gyp|prebuild|\bnapi\b|\bnpm (run|rebuild)\b`) // may end in node-gyp
-	callsFetch  = regexp.MustCompile(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
-	callsHidden = regexp.MustCompile(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
+	callsBuild  = pattern.New(`^\s*((npx\s+)?(node-gyp(-build)?|node-gyp-build-optional-packages|cmake-js|napi|prebuildify|node-pre-gyp|@mapbox/node-pre-gyp|pkg-prebuilds-verify)\b[^|;&]*)(\|\|\s*(node-gyp|npm run|exit 0|true|echo)\b[^|;&]*)*$`)
+	callsGyp    = pattern.New(`gyp|prebuild|\bnapi\b|\bnpm (run|rebuild)\b`) // may end in node-gyp
+	callsFetch  = pattern.New(`(?i)\b(curl|wget|invoke-webrequest|iwr|certutil|bitsadmin|fetch)\b.*https?://|https?://[^\s"']+.*\|\s*(ba|z|da)?sh\b|\b(curl|wget)\b[^|;&]*[|;&]`)
+	callsHidden = pattern.New(`(?i)\b(node|python3?|perl|ruby|bash|sh|deno|bun)\s+(-e|-c|--eval|-p|--print|-r)\b.*(eval|atob|base64|fromcharcode|\\x[0-9a-f]{2}|child_process|https?\.|exec\(|unescape|decodeuricomponent)|powershell.*-e(nc|ncodedcommand)?\b|base64\s+(-d|--decode)`)
 )
 
 // packageJSON reports the scripts that npm runs when a package is installed.
@@ -106,7 +106,7 @@ func classify(script string) *rule.Rule {
 	return npmScript
 }
 
-var scriptFile = regexp.MustCompile(`\b(?:node|sh|bash|python3?|cmd /c)\s+((?:\./)?[\w@./-]+)`)
+var scriptFile = pattern.New(`\b(?:node|sh|bash|python3?|cmd /c)\s+((?:\./)?[\w@./-]+)`)
 
 // scriptFiles returns the files of the package that a script runs, as far as
 // they exist.

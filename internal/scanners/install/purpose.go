@@ -5,16 +5,16 @@ import (
 	"io/fs"
 	"net/mail"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 )
 
 // linked finds the libraries that a build file links: "-lssl".
-var linked = regexp.MustCompile(`["'\s]-l([A-Za-z][\w.+-]*)`)
+var linked = pattern.New(`["'\s]-l([A-Za-z][\w.+-]*)`)
 
 // npmPurpose makes known what a package.json and the binding.gyp beside it say
 // that the package is.

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/rules"
 )
@@ -27,8 +27,8 @@ var (
 // What a setup.py does beyond describing the package, by the text of a line.
 // A line that is a comment does not count.
 var (
-	setupRuns = regexp.MustCompile(`\b(subprocess\.(run|call|check_call|check_output|Popen|getoutput)|os\.(system|popen|exec[lv]p?e?|spawn[lv]p?e?|startfile)|urllib\.request\.(urlopen|urlretrieve)|urlopen|urlretrieve|requests\.(get|post|put)|http\.client\.|socket\.(socket|create_connection)|ctypes\.(CDLL|WinDLL|windll|cdll))\s*\(?`)
-	setupHide = regexp.MustCompile(`\b(exec|eval)\s*\(.*(b64decode|decompress|fromhex|unhexlify|decode\(|urlopen|requests\.get|marshal\.loads|__import__|chr\()|marshal\.loads|__import__\(\s*['"](os|subprocess|socket|base64|urllib)|(b64decode|unhexlify|fromhex|decompress)\s*\(.{60,}|(\\x[0-9a-fA-F]{2}){20,}|getattr\(\s*__builtins__`)
+	setupRuns = pattern.New(`\b(subprocess\.(run|call|check_call|check_output|Popen|getoutput)|os\.(system|popen|exec[lv]p?e?|spawn[lv]p?e?|startfile)|urllib\.request\.(urlopen|urlretrieve)|urlopen|urlretrieve|requests\.(get|post|put)|http\.client\.|socket\.(socket|create_connection)|ctypes\.(CDLL|WinDLL|windll|cdll))\s*\(?`)
+	setupHide = pattern.New(`\b(exec|eval)\s*\(.*(b64decode|decompress|fromhex|unhexlify|decode\(|urlopen|requests\.get|marshal\.loads|__import__|chr\()|marshal\.loads|__import__\(\s*['"](os|subprocess|socket|base64|urllib)|(b64decode|unhexlify|fromhex|decompress)\s*\(.{60,}|(\\x[0-9a-fA-F]{2}){20,}|getattr\(\s*__builtins__`)
 )
 
 // setupPy reports the setup.py of a source distribution, which runs when no
@@ -78,11 +78,11 @@ func setupPy(p *scan.Pass, f *scan.File, data []byte) error {
 }
 
 var (
-	setupStarts = regexp.MustCompile(`\b(?:os\.(?:system|popen|exec[lv]p?e?|spawn[lv]p?e?|startfile)|subprocess\.\w+|(?:check_call|check_output|Popen|getoutput|run|call|system))\s*\(|(?:^|[^.\w])(?:exec|eval|compile)\s*\(`)
-	setupTool   = regexp.MustCompile(`(?i)(?:^|[\s"'(;&|/])(?:curl|wget|powershell|pwsh|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?(?:["'\s])|\bcertutil\b.*-urlcache`)
-	setupGets   = regexp.MustCompile(`\b(?:urlopen|urlretrieve|requests\.get|httpx\.get)\s*\(`)
-	setupOpens  = regexp.MustCompile(`\bopen\s*\(\s*(\w+)[^\n]*\)\s*as\s+(\w+)|^\s*(\w+)\s*=\s*open\s*\(\s*(\w+)`)
-	setupNames  = regexp.MustCompile(`^\s*(\w+)\s*=[^=]|\bopen\s*\(\s*(\w+)|\burlretrieve\s*\([^,\n]+,\s*(\w+)`)
+	setupStarts = pattern.New(`\b(?:os\.(?:system|popen|exec[lv]p?e?|spawn[lv]p?e?|startfile)|subprocess\.\w+|(?:check_call|check_output|Popen|getoutput|run|call|system))\s*\(|(?:^|[^.\w])(?:exec|eval|compile)\s*\(`)
+	setupTool   = pattern.New(`(?i)(?:^|[\s"'(;&|/])(?:curl|wget|powershell|pwsh|invoke-webrequest|iwr|bitsadmin)(?:\.exe)?(?:["'\s])|\bcertutil\b.*-urlcache`)
+	setupGets   = pattern.New(`\b(?:urlopen|urlretrieve|requests\.get|httpx\.get)\s*\(`)
+	setupOpens  = pattern.New(`\bopen\s*\(\s*(\w+)[^\n]*\)\s*as\s+(\w+)|^\s*(\w+)\s*=\s*open\s*\(\s*(\w+)`)
+	setupNames  = pattern.New(`^\s*(\w+)\s*=[^=]|\bopen\s*\(\s*(\w+)|\burlretrieve\s*\([^,\n]+,\s*(\w+)`)
 )
 
 // setupFetches returns where a setup.py starts a program that fetches, or runs
@@ -164,8 +164,8 @@ var knownBackends = []string{
 }
 
 var (
-	backendLine = regexp.MustCompile(`^\s*build-backend\s*=\s*["']([^"']*)["']`)
-	pathLine    = regexp.MustCompile(`^\s*backend-path\s*=`)
+	backendLine = pattern.New(`^\s*build-backend\s*=\s*["']([^"']*)["']`)
+	pathLine    = pattern.New(`^\s*backend-path\s*=`)
 )
 
 // pyproject reports a build backend that lies in the package itself, or that

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/rules"
@@ -37,14 +37,14 @@ const (
 )
 
 var (
-	secretFile = regexp.MustCompile(`\.npmrc\b|\.ssh\b|\.aws\b|\.netrc\b|\.git-credentials\b|\.docker/config|\.kube\b|\.pypirc\b|\.gnupg\b|\bid_(?:rsa|ed25519)\b|/etc/shadow\b|\.config/gcloud|\bwallet\.dat\b|\bLogin Data\b`)
-	readsFile  = regexp.MustCompile(`\breadFile(?:Sync)?\b|\bcreateReadStream\b|\breaddir(?:Sync)?\b|\bopen\s*\(|\bread_text\b|\bread_bytes\b|\bhomedir\b|\bexpanduser\b|\bPath\.home\b|\bHOME\b|\bUSERPROFILE\b|(?:\bcat|\bcp|\btar|\bzip|@|-T)\s*~?/?\S*\.`)
-	dropSite   = regexp.MustCompile(`(?i)discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot|hooks\.slack\.com/services/[A-Z0-9$%{]|(?:^|[^a-z0-9-])(?:webhook\.site|(?:[a-z0-9-]+\.)*(?:pipedream\.net|requestbin\.[a-z]+|oastify\.com|oast\.(?:fun|pro|live|site|online|me)|burpcollaborator\.net|interact\.sh|ngrok\.io|ngrok-free\.app|trycloudflare\.com))\b|https?://(?:[a-z0-9-]+\.)*(?:transfer\.sh|gofile\.io|file\.io|temp\.sh|dpaste\.com/api|pastebin\.com/(?:api|raw))`)
-	wholeEnv   = regexp.MustCompile(`\bprocess\.env\s*(?:[,})]|$)`)
-	hexName    = regexp.MustCompile(`\b_0x[0-9a-fA-F]{4,}\b`)
-	escape     = regexp.MustCompile(`\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}`)
-	assigns    = regexp.MustCompile(`([A-Za-z_$][\w$]*)\s*=(?:[^=>]|$)`)
-	identifier = regexp.MustCompile(`[A-Za-z_$][\w$]*`)
+	secretFile = pattern.New(`\.npmrc\b|\.ssh\b|\.aws\b|\.netrc\b|\.git-credentials\b|\.docker/config|\.kube\b|\.pypirc\b|\.gnupg\b|\bid_(?:rsa|ed25519)\b|/etc/shadow\b|\.config/gcloud|\bwallet\.dat\b|\bLogin Data\b`)
+	readsFile  = pattern.New(`\breadFile(?:Sync)?\b|\bcreateReadStream\b|\breaddir(?:Sync)?\b|\bopen\s*\(|\bread_text\b|\bread_bytes\b|\bhomedir\b|\bexpanduser\b|\bPath\.home\b|\bHOME\b|\bUSERPROFILE\b|(?:\bcat|\bcp|\btar|\bzip|@|-T)\s*~?/?\S*\.`)
+	dropSite   = pattern.New(`(?i)discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot|hooks\.slack\.com/services/[A-Z0-9$%{]|(?:^|[^a-z0-9-])(?:webhook\.site|(?:[a-z0-9-]+\.)*(?:pipedream\.net|requestbin\.[a-z]+|oastify\.com|oast\.(?:fun|pro|live|site|online|me)|burpcollaborator\.net|interact\.sh|ngrok\.io|ngrok-free\.app|trycloudflare\.com))\b|https?://(?:[a-z0-9-]+\.)*(?:transfer\.sh|gofile\.io|file\.io|temp\.sh|dpaste\.com/api|pastebin\.com/(?:api|raw))`)
+	wholeEnv   = pattern.New(`\bprocess\.env\s*(?:[,})]|$)`)
+	hexName    = pattern.New(`\b_0x[0-9a-fA-F]{4,}\b`)
+	escape     = pattern.New(`\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}`)
+	assigns    = pattern.New(`([A-Za-z_$][\w$]*)\s*=(?:[^=>]|$)`)
+	identifier = pattern.New(`[A-Za-z_$][\w$]*`)
 )
 
 // An act is something that a script does, and where.
@@ -85,11 +85,11 @@ func acts(l *language, code string) []act {
 }
 
 // first returns the offset of the first match, or -1.
-func first(pattern *regexp.Regexp, text string) int {
-	if pattern == nil {
+func first(p *pattern.Pattern, text string) int {
+	if p == nil {
 		return -1
 	}
-	at := pattern.FindStringIndex(text)
+	at := p.FindStringIndex(text)
 	if at == nil {
 		return -1
 	}

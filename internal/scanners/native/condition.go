@@ -4,9 +4,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // A match section of a native rule, as YAML:
@@ -43,8 +44,8 @@ type condition struct {
 	runtime bool   // import: also what a runtime takes for itself
 	own     bool   // symbol, go: own code must call it
 
-	literals []int          // string, word, text, bytes: indexes into the set's literals
-	like     *regexp.Regexp // text
+	literals []int            // string, word, text, bytes: indexes into the set's literals
+	like     *pattern.Pattern // text
 	section  sectionTest
 }
 
@@ -128,6 +129,7 @@ const maxDepth = 12
 
 // compiler turns YAML into conditions and collects the literals of all rules.
 type compiler struct {
+	pattern  func(text string) (*pattern.Pattern, error)
 	literals []literal
 	index    map[literal]int
 }
@@ -365,7 +367,7 @@ func (c *compiler) text(value any) (condition, error) {
 		return condition{}, errors.New("text: like wants a regular expression")
 	}
 	out.op = opText
-	if out.like, err = regexp.Compile(like); err != nil {
+	if out.like, err = c.pattern(like); err != nil {
 		return condition{}, fmt.Errorf("text: like: %w", err)
 	}
 	return out, nil

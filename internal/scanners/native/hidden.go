@@ -247,7 +247,7 @@ func loaders(name string) bool {
 	}
 	return slices.ContainsFunc([]string{
 		".eh_frame", ".gcc_except", ".dyn", ".rel", ".gnu.", ".hash", ".plt", ".got", ".init_array", ".fini_array", ".note", ".interp", ".pdata",
-		".xdata", ".gopclntab", ".gosymtab", ".typelink", ".itablink", "__unwind_info", "__eh_frame", "__got", "__la_symbol", "__stub", "__gopclntab",
+		".xdata", ".gopclntab", ".gosymtab", ".typelink", ".itablink", "__unwind_info", "__eh_frame", "__gcc_except", "__got", "__la_symbol", "__stub", "__gopclntab",
 		".idata", ".edata", ".debug", "__objc_meth", "__swift5", ".symtab", ".strtab", ".ARM.ex", ".sdata2",
 	}, func(p string) bool { return strings.HasPrefix(name, p) })
 }
@@ -285,6 +285,9 @@ func (s *subject) takers() []uint64 {
 	out := []uint64{}
 	for i := range s.imports {
 		one := &s.imports[i]
+		if len(one.own) == 0 {
+			continue
+		}
 		if _, asks := asking[one.name]; asks || s.set.asksFor(one.name) {
 			out = append(out, one.own...)
 		}

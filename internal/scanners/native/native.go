@@ -58,11 +58,15 @@ func placeBinary(value any, f *scan.File) {
 	}
 }
 
-var builtin = sync.OnceValues(func() (*ruleset, error) { return compile(rules.Area("native"), rules.Runtimes()) })
+var builtin = sync.OnceValues(func() (*ruleset, error) { return compileTested(rules.Area("native"), rules.Runtimes()) })
 
 // Prepare gets the built-in rules ready, so that a program that fetches
 // something first need not wait for them later.
-func Prepare() { _, _ = builtin() } // what is wrong with them, the scan will say
+func Prepare() {
+	if set, err := builtin(); err == nil { // what is wrong with them, the scan will say
+		set.secrets()
+	}
+}
 
 // New returns a scanner like [Scanner] with rules of the user's instead of the
 // built-in ones, or an error that names every rule that cannot be used.
@@ -102,19 +106,15 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 	if err != nil {
 		return err
 	}
-	binaries, notes := opened.Binaries()
-	for _, n := range notes {
-		p.Note(f.Path, "%s", n)
-	}
+	binaries, notes := opened.Begun()
+	note(p, f, notes)
 	if len(binaries) > maxImages {
 		p.Note(f.Path, "not looked at: %d of %d binaries in this file", len(binaries)-maxImages, len(binaries))
 		binaries = binaries[:maxImages]
 	}
 	like := map[image.Arch]int{} // slices so far
 	for _, b := range binaries {
-		for _, n := range b.Notes {
-			p.Note(f.Path, "%s", n)
-		}
+		note(p, f, b.Notes)
 		like[b.Arch]++
 		if err := set.binary(ctx, p, f, b, like[b.Arch]); err != nil {
 			return err
@@ -123,10 +123,18 @@ func (set *ruleset) file(ctx context.Context, p *scan.Pass, f *scan.File) error 
 	return nil
 }
 
+func note(p *scan.Pass, f *scan.File, notes []string) {
+	for _, n := range notes {
+		p.Note(f.Path, "%s", n)
+	}
+}
+
 // binary tries the rules on one binary, the nth of its architecture in the
 // file, and makes it known.
 func (set *ruleset) binary(ctx context.Context, p *scan.Pass, f *scan.File, b *native.Binary, n int) error {
+	noted := len(b.Notes)
 	s := newSubject(set, b, func() bool { return ctx.Err() != nil })
+	note(p, f, b.Notes[noted:])
 	known := describe(f, b)
 	known.Slice = known.Arch
 	if n > 1 {

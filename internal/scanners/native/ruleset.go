@@ -12,6 +12,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
 	"github.com/loupe-sec/loupe/internal/core/parallel"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/formats/native/hidden"
 	"github.com/loupe-sec/loupe/internal/formats/needle"
@@ -68,7 +69,17 @@ const maxLiterals = 20_000
 
 // compile compiles the match sections of rules, and the runtimes of fsys.
 func compile(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
-	c := &compiler{}
+	return (&compiler{pattern: pattern.Compile}).ruleset(rules, fsys)
+}
+
+// compileTested does so for rules and runtimes that tests have compiled: their
+// regular expressions wait until they are used.
+func compileTested(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
+	lazy := func(text string) (*pattern.Pattern, error) { return pattern.New(text), nil }
+	return (&compiler{pattern: lazy}).ruleset(rules, fsys)
+}
+
+func (c *compiler) ruleset(rules []*rule.Rule, fsys fs.FS) (*ruleset, error) {
 	s := &ruleset{}
 	var errs []error
 	for i, m := range matches(rules) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/parallel"
 	"github.com/loupe-sec/loupe/internal/formats/carve"
 	"github.com/loupe-sec/loupe/internal/formats/native"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
@@ -48,8 +49,23 @@ type hit struct {
 // want another than the first.
 const maxHits = 16
 
+// large is from which size on, in bytes, one binary is worth two processors.
+const large = 4 << 20
+
+// newSubject finishes a binary that was begun and reads what it consists of.
 func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
-	s := &subject{set: set, bin: bin, program: newProgram(bin), importIndex: map[string][]int{}, crates: *newNameTable(0)}
+	s := &subject{set: set, bin: bin, importIndex: map[string][]int{}, crates: *newNameTable(0)}
+	read := func() { s.program = newProgram(bin) }
+	measure := func() {
+		bin.Finish()
+		s.search()
+	}
+	if len(bin.Data) < large {
+		measure()
+		read()
+	} else {
+		parallel.Do(read, measure)
+	}
 	s.program.stop = stop
 	table := s.program.imports(set.follows)
 	s.imports = slices.Concat(table, s.program.lookups(table), s.program.kernel(), s.program.linked(set.asksFor))
@@ -59,7 +75,6 @@ func newSubject(set *ruleset, bin *native.Binary, stop func() bool) *subject {
 	for _, c := range bin.Crates {
 		s.crates.add(c.Name, 0)
 	}
-	s.search()
 	if !s.program.stopped() {
 		s.unhide()
 	}

@@ -11,11 +11,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/formats/sourcetext"
 )
@@ -201,6 +201,6 @@ func addon(b *inventory.Binary) bool {
 // Python "Extending and Embedding", "Java Native Interface Specification"), on
 // Apple's systems with a line before them.
 var (
-	entry   = regexp.MustCompile(`^_?(PyInit_|PyInitU_|napi_register_module|node_register_module|JNI_OnLoad|Java_)`)
-	offered = regexp.MustCompile(`^_?(napi_[a-z]|node_api_[a-z]|node_module_register|_?Py[A-Z_])`)
+	entry   = pattern.New(`^_?(PyInit_|PyInitU_|napi_register_module|node_register_module|JNI_OnLoad|Java_)`)
+	offered = pattern.New(`^_?(napi_[a-z]|node_api_[a-z]|node_module_register|_?Py[A-Z_])`)
 )

@@ -2,12 +2,12 @@ package yara
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/finding"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/formats/yara"
 )
@@ -58,7 +58,7 @@ func Rule(stem string, r *yara.Rule) *rule.Rule {
 	return out
 }
 
-var odd = regexp.MustCompile(`[^A-Za-z0-9._/-]+`)
+var odd = pattern.New(`[^A-Za-z0-9._/-]+`)
 
 // safe returns a path as it may stand in an ID.
 func safe(stem string) string { return odd.ReplaceAllString(stem, "-") }
@@ -130,10 +130,10 @@ func rated(key string, value any) (finding.Severity, bool) {
 	return finding.Info, true
 }
 
-var technique = regexp.MustCompile(`\bT[0-9]{4}(?:\.[0-9]{3})?\b`)
+var technique = pattern.New(`\bT[0-9]{4}(?:\.[0-9]{3})?\b`)
 
 func techniques(text string) []string { return technique.FindAllString(text, 20) }
 
-var address = regexp.MustCompile(`https?://[^\s,;"'<>]+`)
+var address = pattern.New(`https?://[^\s,;"'<>]+`)
 
 func addresses(text string) []string { return address.FindAllString(text, 20) }

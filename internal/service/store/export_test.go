@@ -108,3 +108,23 @@ func tablesOfOrgs() (names []string) {
 	}
 	return names
 }
+
+// An Index is one of names without a database.
+type Index struct{ index }
+
+// Add takes up changes.
+func (x *Index) Add(rows []Package) { x.add(rows) }
+
+// Find returns a page of what is found.
+func (x *Index) Find(text string, offset, limit int) ([]Found, int) {
+	return x.find(text, offset, limit)
+}
+
+// ForgetSummaries leaves the index without any summary, as if there had been no
+// room for them.
+func (s *Store) ForgetSummaries() {
+	for _, f := range s.names.at {
+		f.Summary = ""
+	}
+	s.names.summaries = 0
+}

@@ -230,6 +230,12 @@ func TestSearch(t *testing.T) {
 		if err != nil || len(rows) != 1 || rows[0] != want {
 			t.Errorf("got %+v, %v; want %+v", rows, err, want)
 		}
+		before, _, err1 := st.SearchPackages(t.Context(), "b", store.Page{})
+		st.ForgetSummaries()
+		after, _, err2 := st.SearchPackages(t.Context(), "b", store.Page{})
+		if diff := cmp.Diff(before, after); err1 != nil || err2 != nil || diff != "" || before[0].Summary == "" {
+			t.Errorf("without room for summaries: %v %v, %s", err1, err2, diff)
+		}
 	})
 }
 

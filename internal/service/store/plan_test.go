@@ -170,7 +170,10 @@ func TestPlansOfQueries(t *testing.T) {
 			{name: "package", run: func(st *store.Store) error { return second(st.Package(ctx, target.NPM, "package-7")) }},
 			{name: "changes", run: func(st *store.Store) error { return second(st.PackageChanges(ctx, 900, 10)) }},
 			{name: "count", all: true, run: func(st *store.Store) error { return second(st.PackageCount(ctx)) }},
-			{name: "search", all: true, run: func(st *store.Store) error { _, _, err := st.SearchPackages(ctx, "pack", store.Page{Limit: 5}); return err }},
+			{name: "search", all: true, run: func(st *store.Store) error {
+				_, _, err := st.SearchPackages(ctx, "pack", store.Page{Limit: 5})
+				return err
+			}},
 			{name: "save", run: in(func(tx *store.Tx) error {
 				a := analysis(target.NPM, "large", "1.0.7")
 				return second(tx.SaveAnalysis(ctx, &a))

@@ -1,12 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"strings"
-	"sync"
-	"unique"
 
 	"github.com/uptrace/bun"
 
@@ -36,7 +32,7 @@ func (s *Store) SearchPackages(ctx context.Context, text string, page Page) (fou
 		return nil, 0, err
 	}
 	limit, offset := page.bounds()
-	found, total = s.names.find(strings.ToLower(text), int(limit), int(offset))
+	found, total = s.names.find(strings.ToLower(text), int(offset), int(limit))
 	return found, total, s.addSummaries(ctx, found)
 }
 
@@ -92,168 +88,4 @@ func (s *Store) addSummaries(ctx context.Context, found []Found) error {
 		}
 	}
 	return nil
-}
-
-// summaryBytes is how much of the summaries an index keeps in memory; others are
-// read when they are shown. Besides them, a package takes some 200 bytes.
-const summaryBytes = 64 << 20
-
-// An index holds the names of packages in order, each with a signature that
-// tells most names without a text from those with it, so that a search looks at
-// few of the names themselves. That takes 16 bytes for a name and one pass over
-// them, where an index of all parts of names would take hundreds and have to be
-// kept in order.
-type index struct {
-	loading sync.Mutex // held by the one who reads changes
-
-	mu        sync.RWMutex
-	seq       int64 // of the last change that was taken up
-	marks     []signature
-	names     []named
-	at        map[packageKey]*Found
-	summaries int // bytes
-}
-
-type packageKey struct {
-	ecosystem target.Ecosystem
-	name      string
-}
-
-type named struct {
-	folded string // in small letters
-	*Found
-}
-
-func (a named) compare(b named) int {
-	return cmp.Or(cmp.Compare(a.folded, b.folded), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Ecosystem, b.Ecosystem))
-}
-
-func (x *index) upTo() int64 {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.seq
-}
-
-// add takes up changes, the last of which has the highest Seq.
-func (x *index) add(rows []Package) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.at == nil {
-		x.at = map[packageKey]*Found{}
-	}
-	var news []named
-	for _, r := range rows {
-		key := packageKey{unique.Make(r.Ecosystem).Value(), r.Name}
-		f := x.at[key]
-		if f == nil {
-			f = &Found{Ecosystem: key.ecosystem, Name: r.Name}
-			x.at[key] = f
-			news = append(news, named{strings.ToLower(r.Name), f})
-		}
-		x.summaries -= len(f.Summary)
-		f.Version, f.RiskScore, f.RiskLevel, f.Summary, f.BinaryCount = r.Version, r.RiskScore, unique.Make(r.RiskLevel).Value(), r.Summary, r.BinaryCount
-		if x.summaries+len(f.Summary) > summaryBytes {
-			f.Summary = ""
-		}
-		x.summaries += len(f.Summary)
-	}
-	x.seq = rows[len(rows)-1].Seq
-	if len(news) > 0 {
-		x.insert(news)
-	}
-}
-
-// insert puts new names in their places, from the last to the first, so that
-// each that is there moves once.
-func (x *index) insert(news []named) {
-	slices.SortFunc(news, named.compare)
-	old := len(x.names)
-	x.names = append(x.names, news...)
-	x.marks = append(x.marks, make([]signature, len(news))...)
-	free := len(x.names)
-	for _, n := range slices.Backward(news) {
-		i, _ := slices.BinarySearchFunc(x.names[:old], n, named.compare)
-		moved := old - i
-		copy(x.names[free-moved:free], x.names[i:old])
-		copy(x.marks[free-moved:free], x.marks[i:old])
-		old, free = i, free-moved-1
-		x.names[free], x.marks[free] = n, sign(n.folded)
-	}
-}
-
-// find returns the names that hold a text in small letters. Names with the same
-// beginning lie together, the shortest first, and so in the order that is asked
-// for; the others come after them.
-func (x *index) find(text string, limit, offset int) (found []Found, total int) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	found = []Found{}
-	first, _ := slices.BinarySearchFunc(x.names, text, func(n named, text string) int { return cmp.Compare(n.folded, text) })
-	last, _ := slices.BinarySearchFunc(x.names[first:], text, func(n named, text string) int {
-		if strings.HasPrefix(n.folded, text) {
-			return -1
-		}
-		return 1
-	})
-	last += first
-	for i := first + offset; i < last && len(found) < limit; i++ {
-		found = append(found, *x.names[i].Found)
-	}
-	total = last - first
-	if total == len(x.names) {
-		return found, total
-	}
-	take := func(i int) {
-		if total >= offset && len(found) < limit {
-			found = append(found, *x.names[i].Found)
-		}
-		total++
-	}
-	want, exact := sign(text), signsAll(text)
-	for _, part := range [][2]int{{0, first}, {last, len(x.names)}} {
-		for i, m := range x.marks[part[0]:part[1]] {
-			if m.letters&want.letters == want.letters && m.pairs[0]&want.pairs[0] == want.pairs[0] && m.pairs[1]&want.pairs[1] == want.pairs[1] &&
-				(exact || strings.Contains(x.names[part[0]+i].folded, text)) {
-				take(part[0] + i)
-			}
-		}
-	}
-	return found, total
-}
-
-// A signature is made of what stands in a name: of each letter, a bit of its own
-// as long as it is a usual one, and of each two that follow each other, one that
-// they share with others. What holds a text has all bits of the text.
-type signature struct {
-	letters uint64
-	pairs   [2]uint64
-}
-
-const usualLetters = "abcdefghijklmnopqrstuvwxyz0123456789-_.@/"
-
-var letterBit = func() (bits [256]uint8) {
-	for b := range bits {
-		bits[b] = uint8(len(usualLetters) + b%(64-len(usualLetters)))
-	}
-	for i := range len(usualLetters) {
-		bits[usualLetters[i]] = uint8(i)
-	}
-	return bits
-}()
-
-func sign(text string) (s signature) {
-	for i := range len(text) {
-		s.letters |= 1 << letterBit[text[i]]
-		if i > 0 {
-			pair := (uint32(text[i-1])*0x9e3779b1 + uint32(text[i])*0x85ebca6b) >> 20 // which spreads them evenly
-			s.pairs[pair>>6%2] |= 1 << (pair % 64)
-		}
-	}
-	return s
-}
-
-// signsAll says whether the signature of a text tells exactly which names hold
-// it.
-func signsAll(text string) bool {
-	return len(text) == 1 && int(letterBit[text[0]]) < len(usualLetters)
 }

@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
@@ -33,7 +35,7 @@ func openSQLite(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := write.PingContext(ctx); err != nil { // makes the file, which readers cannot
+	if err := first(ctx, write); err != nil {
 		err = errors.Join(fmt.Errorf("store: %s: %w", filepath.Base(opt.Path), err), write.Close())
 		if codeSQLite(err) == sqlite3.SQLITE_NOTADB {
 			return nil, fault.New(fault.Invalid, "%s is not a database", filepath.Base(opt.Path)).Because(err)
@@ -48,6 +50,23 @@ func openSQLite(ctx context.Context, opt Options) (*Store, error) {
 		return nil, errors.Join(err, write.Close())
 	}
 	return &Store{reads: reads{read}, engine: SQLite, write: write, read: read, log: opt.Log}, nil
+}
+
+// first makes the first connection, and the file with its write-ahead log if it
+// is new, which readers cannot. Where several processes make one at once, SQLite
+// tells all but one of them that it is busy, without waiting as it does later.
+func first(ctx context.Context, db *bun.DB) (err error) {
+	for wait := time.Millisecond; wait < 10*time.Second; wait *= 2 {
+		if err = db.PingContext(ctx); !busySQLite(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(wait)):
+		}
+	}
+	return err
 }
 
 func connect(path string, conns int, settings ...string) (*bun.DB, error) {

@@ -68,7 +68,7 @@ func (h handler) repos(ctx context.Context, in *orgListIn) (Items[Repo], error) 
 type addRepoIn struct {
 	OrgPath
 	Body struct {
-		GithubRepo string `json:"githubRepo" doc:"owner/name" minLength:"3" maxLength:"140"`
+		GithubRepo string `json:"githubRepo" doc:"owner/name" example:"ashlrai/new-service" minLength:"3" maxLength:"140"`
 	}
 }
 
@@ -102,8 +102,8 @@ func (h handler) keys(ctx context.Context, in *orgListIn) (Items[APIKey], error)
 type addKeyIn struct {
 	OrgPath
 	Body struct {
-		Label     string    `json:"label" minLength:"1" maxLength:"100" example:"CI Pipeline"`
-		Scopes    []string  `json:"scopes,omitempty" maxItems:"20" doc:"what it may do; all that the key which makes it may, if there are none"`
+		Label     string    `json:"label" doc:"what it is for" minLength:"1" maxLength:"100" example:"CI Pipeline"`
+		Scopes    []string  `json:"scopes,omitempty" maxItems:"20" example:"scans:read" doc:"what it may do; all that the key which makes it may, if there are none"`
 		ExpiresAt time.Time `json:"expiresAt,omitempty" doc:"after which it is useless"`
 	}
 }

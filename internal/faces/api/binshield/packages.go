@@ -157,8 +157,8 @@ func sbomName(name, version string) string {
 
 type diffIn struct {
 	PackagePath
-	From string `query:"from" required:"true" doc:"source version"`
-	To   string `query:"to" required:"true" doc:"target version"`
+	From string `query:"from" required:"true" doc:"source version" example:"5.1.0"`
+	To   string `query:"to" required:"true" doc:"target version" example:"5.1.1"`
 }
 
 func (h handler) diff(ctx context.Context, in *diffIn) (VersionDiff, error) {

@@ -29,7 +29,7 @@ type addWatchlistIn struct {
 	Body struct {
 		Name        string `json:"name" minLength:"1" maxLength:"200"`
 		Channel     string `json:"channel" enum:"email,slack,webhook"`
-		Destination string `json:"destination" minLength:"1" maxLength:"2000" doc:"an e-mail address, or the URL of a Slack or other webhook"`
+		Destination string `json:"destination" example:"security@ashlr.example" minLength:"1" maxLength:"2000" doc:"an e-mail address, or the URL of a Slack or other webhook"`
 		Secret      string `json:"secret,omitempty" maxLength:"200" doc:"with which messages to a webhook are signed; one is made if there is none"`
 	}
 }
@@ -74,8 +74,8 @@ type addWatchIn struct {
 	ItemPath
 	Body struct {
 		Ecosystem   string `json:"ecosystem" enum:"npm,pypi"`
-		PackageName string `json:"packageName" minLength:"1" maxLength:"214"`
-		Version     string `json:"version,omitempty" maxLength:"256" doc:"only this one; all without it"`
+		PackageName string `json:"packageName" example:"argon2" minLength:"1" maxLength:"214"`
+		Version     string `json:"version,omitempty" example:"0.44.0" maxLength:"256" doc:"only this one; all without it"`
 	}
 }
 

@@ -66,8 +66,8 @@ type VersionDiff struct {
 // A ScanRequest is what was asked for, as it was sent.
 type ScanRequest struct {
 	Ecosystem   string `json:"ecosystem" enum:"npm,pypi"`
-	PackageName string `json:"packageName" minLength:"1" maxLength:"214"`
-	Version     string `json:"version" minLength:"1" maxLength:"256" doc:"one version, exactly"`
+	PackageName string `json:"packageName" doc:"with its scope" example:"bcrypt" minLength:"1" maxLength:"214"`
+	Version     string `json:"version" example:"5.1.1" minLength:"1" maxLength:"256" doc:"one version, exactly"`
 	Repo        string `json:"repo,omitempty" maxLength:"500" doc:"the repository for which it is asked"`
 	Source      string `json:"source,omitempty" enum:"api,github-action,seed,dashboard"`
 	Force       bool   `json:"force,omitempty" doc:"look again, even at what was analysed before"`

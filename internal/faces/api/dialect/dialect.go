@@ -52,9 +52,11 @@ type API struct {
 // the paths given.
 func New[H any](mux *http.ServeMux, d *Dialect, handler H, routes []Route[H], docs ...string) *API {
 	huma.NewErrorWithContext = newError
-	huma.ValidateStrictCasing = true // "Label" is a field that we do not know
+	huma.DefaultArrayNullable = false // no list is ever null
+	huma.ValidateStrictCasing = true  // "Label" is a field that we do not know
 	api := &API{Dialect: d, access: map[string]*Access{}}
 	api.huma = humago.New(mux, config(d))
+	api.huma.UseMiddleware(api.checkQuery)
 	for _, r := range routes {
 		r.register(api, handler)
 	}

@@ -13,13 +13,13 @@ import (
 // describeErrors adds the statuses of failure to a route, with what their body
 // looks like.
 func (api *API) describeErrors(op *huma.Operation, access *Access) {
-	codes := append([]int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusInternalServerError, api.Invalid, http.StatusNotFound}, op.Errors...)
+	codes := append([]int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable, api.Invalid, http.StatusNotFound, http.StatusRequestEntityTooLarge}, op.Errors...)
 	if !access.Public {
 		codes = append(codes, http.StatusForbidden)
 	}
 	switch op.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
-		codes = append(codes, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestTimeout)
+		codes = append(codes, http.StatusUnsupportedMediaType, http.StatusRequestTimeout)
 		if !access.Signature {
 			codes = append(codes, http.StatusConflict, http.StatusUnprocessableEntity) // of an Idempotency-Key
 		}

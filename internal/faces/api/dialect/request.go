@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/loupe-sec/loupe/internal/service/app"
 )
@@ -57,6 +61,21 @@ func SetStatus(ctx context.Context, code int) { request(ctx).Code = code }
 
 // SetHeader sets a header of the answer.
 func SetHeader(ctx context.Context, name, value string) { request(ctx).Header.Set(name, value) }
+
+// checkQuery refuses texts that no database keeps, as [unmarshal] does for
+// bodies. Paths that hold them lead nowhere.
+func (api *API) checkQuery(ctx huma.Context, next func(huma.Context)) {
+	u := ctx.URL()
+	for name, values := range u.Query() {
+		for _, v := range values {
+			if !utf8.ValidString(v) || strings.ContainsRune(v, 0) {
+				huma.WriteErr(api.huma, ctx, api.Invalid, "", &huma.ErrorDetail{Location: "query." + name, Message: "not text"})
+				return
+			}
+		}
+	}
+	next(ctx)
+}
 
 // SetPage says which part of a list an answer holds: X-Total-Count, and in Link
 // (RFC 8288) where the parts before and after it are.

@@ -155,15 +155,25 @@ func (api *API) operation(method, path string, scope app.Scope, summary string, 
 	for _, o := range options {
 		o(&op, access)
 	}
-	op.Security = []map[string][]string{{"bearer": {}}}
-	if api.KeyHeader != "" {
-		op.Security = append(op.Security, map[string][]string{"key": {}})
+	if !access.Signature {
+		op.Security = append(op.Security, map[string][]string{"bearer": needs(scope)})
+		if api.KeyHeader != "" {
+			op.Security = append(op.Security, map[string][]string{"key": needs(scope)})
+		}
 	}
 	if access.Public {
 		op.Security = append(op.Security, map[string][]string{})
 	}
 	api.describeErrors(&op, access)
 	return op, access
+}
+
+// needs is what a security requirement says of a scope.
+func needs(scope app.Scope) []string {
+	if scope == "" {
+		return []string{}
+	}
+	return []string{string(scope)}
 }
 
 // identifier makes an operationId of a summary: "Search packages" is

@@ -123,8 +123,7 @@ func (r *runner) round(list []int, answer bool, most, total int) (long, asked []
 // in it.
 type machine struct {
 	mem     *memory
-	sites   []site // that wrote something
-	siteOf  map[site]int32
+	sites   []site // that wrote something, in the order of the run
 	via     uint64 // where the function that runs was called; 0 for the first
 	windows bool
 }
@@ -136,13 +135,10 @@ type site struct{ addr, via uint64 }
 // plus 1.
 func (m *machine) site(addr uint64) int32 {
 	s := site{addr, m.via}
-	if n, ok := m.siteOf[s]; ok {
-		return n
+	if n := len(m.sites); n == 0 || m.sites[n-1] != s {
+		m.sites = append(m.sites, s)
 	}
-	m.sites = append(m.sites, s)
-	n := int32(len(m.sites))
-	m.siteOf[s] = n
-	return n
+	return int32(len(m.sites))
 }
 
 // A cpu carries out the instructions of one instruction set.
@@ -219,7 +215,7 @@ func newRunner(f *Finder, c *code.Code) *runner {
 	if im.BigEndian || !c.Read {
 		return nil
 	}
-	m := &machine{mem: newMemory(im), siteOf: map[site]int32{}, windows: im.Format == image.PE}
+	m := &machine{mem: newMemory(im), windows: im.Format == image.PE}
 	r := &runner{machine: m, f: f, c: c, stubs: map[uint64]int32{}, texts: map[textKey]Text{}, inPlain: map[plainKey]bool{}, seen: map[uint64]bool{}, unseen: map[int][]branch{}}
 	switch im.Arch {
 	case image.X86_64:
@@ -245,7 +241,6 @@ func newRunner(f *Finder, c *code.Code) *runner {
 func (r *runner) run(fn int, answer bool, most int) bool {
 	r.mem.reset()
 	r.sites, r.asked, r.answer = r.sites[:0], false, answer
-	clear(r.siteOf)
 	r.calls, r.via = append(r.calls[:0], call{fn: fn}), 0
 	r.branches = r.branches[:0]
 	clear(r.seen)
@@ -361,8 +356,9 @@ func (r *runner) imported(i int32) bool {
 		r.copy(arg(0), arg(1), int(min(arg(2), mostCopied)))
 		r.cpu.result(arg(0))
 	case "memset":
+		by := r.site(r.at())
 		for k := range min(arg(2), mostCopied) {
-			r.mem.put(arg(0)+k, byte(arg(1)), copied, r.site(r.at()))
+			r.mem.put(arg(0)+k, byte(arg(1)), copied, by)
 		}
 		r.cpu.result(arg(0))
 	case "strcpy", "lstrcpyA", "stpcpy":

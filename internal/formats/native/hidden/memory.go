@@ -73,9 +73,9 @@ type memory struct {
 	low    uint64           // address of the first slot or pointer
 	high   uint64           // and of the last
 	pages  map[uint64]*page
-	last   *page
-	turned []*page // that were written to in this run
-	dirty  []*page // since the last look
+	recent [8]*page // that this run touched, by the lowest bits of their number
+	turned []*page  // that were written to in this run
+	dirty  []*page  // since the last look
 	run    int
 	used   int // pages that this run touched
 	heap   uint64
@@ -119,7 +119,7 @@ func (mem *memory) reset() {
 		clear(mem.pages)
 	}
 	mem.run++
-	mem.turned, mem.dirty, mem.last, mem.used = mem.turned[:0], mem.dirty[:0], nil, 0
+	mem.turned, mem.dirty, mem.recent, mem.used = mem.turned[:0], mem.dirty[:0], [8]*page{}, 0
 	mem.failed, mem.work, mem.outcomes = false, 0, 0
 	mem.heap = mem.place(heapStart)
 }
@@ -143,9 +143,15 @@ func (mem *memory) place(addr uint64) uint64 {
 // page returns that which holds an address; nil if there are too many.
 func (mem *memory) page(addr uint64) *page {
 	base := addr &^ (pageSize - 1)
-	if mem.last != nil && mem.last.at == base {
-		return mem.last
+	recent := &mem.recent[addr/pageSize%uint64(len(mem.recent))]
+	if p := *recent; p != nil && p.at == base {
+		return p
 	}
+	return mem.touch(base, recent)
+}
+
+// touch returns the page at an address and keeps it among the recent ones.
+func (mem *memory) touch(base uint64, recent **page) *page {
 	p := mem.pages[base]
 	if p == nil {
 		p = &page{at: base}
@@ -161,7 +167,7 @@ func (mem *memory) page(addr uint64) *page {
 		p.run = mem.run
 		mem.used++
 	}
-	mem.last = p
+	*recent = p
 	return p
 }
 
@@ -248,9 +254,38 @@ func (mem *memory) store(addr uint64, v uint64, size int, t trail, by int32) {
 	if size == 1 {
 		mem.outcomes++
 	}
-	for i := range size {
-		mem.put(addr+uint64(i), byte(v>>(8*i)), t, by)
+	o := int(addr % pageSize)
+	if o+size > pageSize {
+		for i := range size {
+			mem.put(addr+uint64(i), byte(v>>(8*i)), t, by)
+		}
+		return
 	}
+	mem.work += size
+	p := mem.page(addr)
+	if p == nil {
+		return
+	}
+	w := mem.written(p, o, o+size)
+	for i := range size {
+		w.data[o+i], w.trail[o+i], w.by[o+i] = byte(v>>(8*i)), t, by
+	}
+}
+
+// written notes that the bytes from one offset up to before another are written
+// to, and returns where they are.
+func (mem *memory) written(p *page, from, to int) *written {
+	if p.wrote == nil {
+		mem.turn(p, from)
+	}
+	p.from, p.to = min(p.from, from), max(p.to, to)
+	if p.lo == p.hi {
+		p.lo, p.hi = from, to
+		mem.dirty = append(mem.dirty, p)
+	} else {
+		p.lo, p.hi = min(p.lo, from), max(p.hi, to)
+	}
+	return p.wrote
 }
 
 func (mem *memory) put(addr uint64, b byte, t trail, by int32) {
@@ -260,18 +295,8 @@ func (mem *memory) put(addr uint64, b byte, t trail, by int32) {
 		return
 	}
 	o := int(addr % pageSize)
-	if p.wrote == nil {
-		mem.turn(p, o)
-	}
-	w := p.wrote
+	w := mem.written(p, o, o+1)
 	w.data[o], w.trail[o], w.by[o] = b, t, by
-	p.from, p.to = min(p.from, o), max(p.to, o+1)
-	if p.lo == p.hi {
-		p.lo, p.hi = o, o+1
-		mem.dirty = append(mem.dirty, p)
-		return
-	}
-	p.lo, p.hi = min(p.lo, o), max(p.hi, o+1)
 }
 
 // peek reads a byte and who wrote it.

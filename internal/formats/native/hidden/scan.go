@@ -71,6 +71,7 @@ func (s *search) everywhere() {
 
 // odd searches what is not plain text in all other ways.
 func (s *search) odd(at int, part []byte) {
+
 	s.at, s.part = at, part
 	f := s.f
 	s.added(s.part, 1, 0)
@@ -81,43 +82,49 @@ func (s *search) odd(at int, part []byte) {
 	}
 	s.ramps()
 	for _, step := range []int{2, 4} {
-		from, to := striped(part, step)
-		if to == 0 {
-			continue
-		}
-		s.at, s.part = at+from, part[from:to]
-		for first := range step {
-			s.thinned(step, first)
+		for _, wide := range striped(part, step) {
+			s.at, s.part = at+wide.from, part[wide.from:wide.to]
+			for first := range step {
+				s.thinned(step, first)
+			}
 		}
 	}
 }
 
-// striped returns the part of data in which all that is stored as numbers of
-// two or four bytes lies of which only one byte changes.
-func striped(b []byte, step int) (from, to int) {
-	from = len(b)
-	for i := 0; i+12 <= len(b); i += 4 {
-		v := binary.LittleEndian.Uint64(b[i:])
-		var stripes bool
+// striped returns the stretches in which numbers of two or four bytes may lie of
+// which only one byte changes, with some of what is around them.
+func striped(b []byte, step int) []stretch {
+	const (
+		lane = 0x00ff_00ff_00ff
+		some = 0xff_ffff // changes in the first two lanes
+	)
+	var out []stretch
+	for i, rest := 0, b; len(rest) >= 12; i, rest = i+4, rest[4:] {
+		v := binary.LittleEndian.Uint64(rest)
 		if step == 2 {
-			const lane = 0x00ff_00ff_00ff
-			d := (v ^ v>>16) & (1<<48 - 1)
+			d := v ^ v>>16
 			low, high := d&lane, d>>8&lane
-			stripes = high == 0 && low&0xff_ffff != 0 && low>>16 != 0 || low == 0 && high&0xff_ffff != 0 && high>>16 != 0
+			if (high != 0 || low&some == 0 || low>>16 == 0) && (low != 0 || high&some == 0 || high>>16 == 0) {
+				continue
+			}
 		} else {
-			d := v ^ binary.LittleEndian.Uint64(b[i+4:])
-			for k := 0; k < 32; k += 8 {
-				stripes = stripes || d&^(0xff_0000_00ff<<k) == 0 && uint32(d) != 0 && d>>32 != 0
+			d := v ^ binary.LittleEndian.Uint64(rest[4:])
+			if uint32(d) == 0 || d>>32 == 0 {
+				continue
+			}
+			both := uint32(d) | uint32(d>>32)
+			if both&^(0xff<<(bits.TrailingZeros32(both)&^7)) != 0 {
+				continue
 			}
 		}
-		if stripes {
-			from, to = min(from, i), i+12
+		from, to := max(0, i-block), min(len(b), i+12+block)
+		if n := len(out); n > 0 && out[n-1].to >= from {
+			out[n-1].to = to
+		} else {
+			out = append(out, stretch{from, to})
 		}
 	}
-	if to == 0 {
-		return 0, 0
-	}
-	return max(0, from-block), min(len(b), to+block)
+	return out
 }
 
 // thinned searches every step-th byte: texts whose letters are stored as wider
@@ -198,11 +205,7 @@ func (s *search) keyed(n int) {
 func (s *search) ramps() {
 	f := s.f
 	for from := range 2 {
-		n := 0
-		for i := from; i+1 < len(s.part); i += 2 {
-			s.room[n] = s.part[i] ^ s.part[i+1] ^ 1
-			n++
-		}
+		n := pairsOf(s.room, s.part[min(from, len(s.part)):])
 		f.ramp.finder.scan(s.room[:n], func(l, start int) bool {
 			lit := f.ramp.literals[l]
 			w := f.words[lit.word]
@@ -283,11 +286,15 @@ func (s *search) settled() []Find {
 // xorApart sets d to the exclusive or of the bytes of b that lie n apart.
 func xorApart(d, b []byte, n int) {
 	far := b[n:]
-	i := 0
-	for ; i+8 <= len(d) && i+8 <= len(far); i += 8 {
-		binary.LittleEndian.PutUint64(d[i:], binary.LittleEndian.Uint64(b[i:])^binary.LittleEndian.Uint64(far[i:]))
+	for len(d) >= 32 && len(b) >= 32 && len(far) >= 32 {
+		x, y, z := (*[32]byte)(b), (*[32]byte)(far), (*[32]byte)(d)
+		binary.LittleEndian.PutUint64(z[0:], binary.LittleEndian.Uint64(x[0:])^binary.LittleEndian.Uint64(y[0:]))
+		binary.LittleEndian.PutUint64(z[8:], binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:]))
+		binary.LittleEndian.PutUint64(z[16:], binary.LittleEndian.Uint64(x[16:])^binary.LittleEndian.Uint64(y[16:]))
+		binary.LittleEndian.PutUint64(z[24:], binary.LittleEndian.Uint64(x[24:])^binary.LittleEndian.Uint64(y[24:]))
+		b, far, d = b[32:], far[32:], d[32:]
 	}
-	for ; i < len(d); i++ {
+	for i := range d {
 		d[i] = b[i] ^ far[i]
 	}
 }
@@ -302,14 +309,32 @@ func minus(x, y uint64) uint64 {
 
 // secondOf sets d to the differences of the differences of neighbours of b.
 func secondOf(d, b []byte) {
-	i := 0
-	for ; i+10 <= len(b) && i+8 <= len(d); i += 8 {
-		x, y, z := binary.LittleEndian.Uint64(b[i:]), binary.LittleEndian.Uint64(b[i+1:]), binary.LittleEndian.Uint64(b[i+2:])
-		binary.LittleEndian.PutUint64(d[i:], minus(minus(z, y), minus(y, x)))
+	for len(b) >= 10 && len(d) >= 8 {
+		x, y, z := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[1:]), binary.LittleEndian.Uint64(b[2:])
+		binary.LittleEndian.PutUint64(d, minus(minus(z, y), minus(y, x)))
+		b, d = b[8:], d[8:]
 	}
-	for ; i < len(d); i++ {
+	for i := range d {
 		d[i] = b[i+2] - 2*b[i+1] + b[i]
 	}
+}
+
+// pairsOf sets d to the exclusive or of each two neighbours of b and 1, and
+// returns how many there are.
+func pairsOf(d, b []byte) int {
+	n := len(b) / 2
+	d = d[:n]
+	for len(b) >= 8 && len(d) >= 4 {
+		v := binary.LittleEndian.Uint64(b)
+		v = (v ^ v>>8 ^ 0x0001_0001_0001_0001) & 0x00ff_00ff_00ff_00ff
+		v = (v | v>>8) & 0xffff_0000_ffff
+		binary.LittleEndian.PutUint32(d, uint32(v|v>>16))
+		b, d = b[8:], d[4:]
+	}
+	for i := range d {
+		d[i] = b[2*i] ^ b[2*i+1] ^ 1
+	}
+	return n
 }
 
 func reverse(s string) string {

@@ -8,11 +8,11 @@ package pair
 import (
 	"encoding/binary"
 	"hash/fnv"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/core/inventory"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/known"
@@ -107,7 +107,7 @@ func hash(text string) uint32 {
 // perBuild is what changes from build to build in the names of functions: the
 // hash in Rust's legacy names, and the suffixes of functions that a compiler
 // specializes or moves.
-var perBuild = regexp.MustCompile(`17h[0-9a-f]{16}E$|(\.(llvm|lto_priv|isra|constprop)\.\d+)+$`)
+var perBuild = pattern.New(`17h[0-9a-f]{16}E$|(\.(llvm|lto_priv|isra|constprop)\.\d+)+$`)
 
 // plain returns a function's name without what changes from build to build.
 func plain(name string) string {
