@@ -43,9 +43,11 @@ var floors = [][]string{
 	{"internal/service/monitor", "internal/service/billing"},
 	{"internal/service/app"},
 	{"internal/faces/api/dialect"},
+	{"internal/faces/api/dialect/dialecttest"},
 	{"internal/faces/api/binshield", "internal/faces/httpd"},
+	{"internal/client"},
 	{"internal/faces/cli"},
-	{"together", "internal/groundtruth/..."},
+	{"together", "internal/groundtruth/...", "internal/endurance"},
 	{"cmd/loupe"},
 }
 

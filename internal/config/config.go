@@ -46,6 +46,8 @@ type Config struct {
 	StripePriceTeam       string `name:"stripe-price-team" env:"STRIPE_PRICE_TEAM" doc:"price of the plan team"`
 	StripePriceEnterprise string `name:"stripe-price-enterprise" env:"STRIPE_PRICE_ENTERPRISE" doc:"price of the plan enterprise"`
 
+	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"OpenTelemetry collector for traces, as in http://collector:4318"`
+
 	LogFormat string `name:"log-format" env:"LOUPE_LOG_FORMAT" default:"text" doc:"text or json"`
 	LogLevel  string `name:"log-level" env:"LOUPE_LOG_LEVEL" default:"info" doc:"debug, info, warn or error"`
 }
@@ -55,7 +57,7 @@ func (c *Config) Check() error {
 	wrong := func(name, format string, args ...any) *fault.Error {
 		return fault.New(fault.Invalid, "--"+name+": "+format, args...)
 	}
-	for name, text := range map[string]string{"public-url": c.PublicURL, "stripe-api-base": c.StripeAPIBase} {
+	for name, text := range map[string]string{"public-url": c.PublicURL, "stripe-api-base": c.StripeAPIBase, "otlp-endpoint": c.OTLPEndpoint} {
 		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			return wrong(name, "not an address").Try("write it as https://loupe.example")
 		}

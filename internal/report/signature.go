@@ -9,23 +9,23 @@ import (
 // A Signature is the code signature of a binary. Its digest and signature are
 // verified, the chain to a root is not.
 type Signature struct {
-	Kind         string                   `json:"kind"` // Authenticode, Mach-O
-	State        inventory.SignatureState `json:"state"`
-	AdHoc        bool                     `json:"adHoc"`
-	Signer       string                   `json:"signer"`
-	Organization string                   `json:"organization"`
-	Team         string                   `json:"team"`
-	Issuer       string                   `json:"issuer"`
-	SelfSigned   bool                     `json:"selfSigned"`
-	Serial       string                   `json:"serial"`
-	NotBefore    string                   `json:"notBefore"`
-	NotAfter     string                   `json:"notAfter"`
-	SignedAt     string                   `json:"signedAt"` // by a verified time stamp; else empty
-	Digest       string                   `json:"digest"`
-	Identifier   string                   `json:"identifier"`
-	Hardened     bool                     `json:"hardenedRuntime"`
-	Entitlements []string                 `json:"entitlements"`
-	Problems     []string                 `json:"problems"`
+	Kind         string                   `json:"kind" doc:"Authenticode, Mach-O"`
+	State        inventory.SignatureState `json:"state" doc:"whether it holds"`
+	AdHoc        bool                     `json:"adHoc" doc:"it names nobody"`
+	Signer       string                   `json:"signer" doc:"who signed, as the certificate says"`
+	Organization string                   `json:"organization" doc:"the signer's"`
+	Team         string                   `json:"team" doc:"the signer's, with Apple"`
+	Issuer       string                   `json:"issuer" doc:"of the certificate"`
+	SelfSigned   bool                     `json:"selfSigned" doc:"nobody vouches for the certificate"`
+	Serial       string                   `json:"serial" doc:"of the certificate"`
+	NotBefore    string                   `json:"notBefore" doc:"when the certificate begins to be good"`
+	NotAfter     string                   `json:"notAfter" doc:"when it ends"`
+	SignedAt     string                   `json:"signedAt" doc:"by a verified time stamp; else empty"`
+	Digest       string                   `json:"digest" doc:"the algorithm of the digest"`
+	Identifier   string                   `json:"identifier" doc:"of the program, with Apple"`
+	Hardened     bool                     `json:"hardenedRuntime" doc:"it asks for the hardened runtime"`
+	Entitlements []string                 `json:"entitlements" doc:"what it asks to be allowed"`
+	Problems     []string                 `json:"problems" doc:"what is wrong with it"`
 }
 
 // newSignature returns nil, which JSON writes as null, for a binary without a

@@ -18,95 +18,96 @@ import (
 
 // The types of this file are the JSON of the BinShield API, with our additions
 // after the published fields. The JSON report and that API share them. Every
-// field is always written, and a list is never null.
+// field is always written, and a list is never null. The tag "doc" is for the
+// description of the API.
 
 // An Analysis is what BinShield says of one version of a package, less its
 // binaries.
 type Analysis struct {
-	ID                    string            `json:"id"`
-	Ecosystem             target.Ecosystem  `json:"ecosystem"`
-	PackageName           string            `json:"packageName"`
-	Version               string            `json:"version"`
-	Status                string            `json:"status"` // a report is made of a complete analysis
-	RiskScore             int               `json:"riskScore"`
-	RiskLevel             finding.RiskLevel `json:"riskLevel"`
-	Summary               string            `json:"summary"`
-	SourceMatchConfidence string            `json:"sourceMatchConfidence"` // of the binary that goes with the source least; "unknown" where nothing can be said
-	BinaryCount           int               `json:"binaryCount"`
-	TotalBinarySize       int64             `json:"totalBinarySize"` // in bytes, the sum of fileSize
-	AIModel               string            `json:"aiModel"`
-	CreatedAt             string            `json:"createdAt"`
+	ID                    string            `json:"id" doc:"names the analysis"`
+	Ecosystem             target.Ecosystem  `json:"ecosystem" doc:"npm or pypi" enum:"npm,pypi"`
+	PackageName           string            `json:"packageName" doc:"with its scope"`
+	Version               string            `json:"version" doc:"exactly this one"`
+	Status                string            `json:"status" enum:"complete" doc:"a report is made of a complete analysis"`
+	RiskScore             int               `json:"riskScore" minimum:"0" maximum:"100" doc:"0 is none"`
+	RiskLevel             finding.RiskLevel `json:"riskLevel" enum:"none,low,medium,high,critical" doc:"none is 0, low up to 29, medium up to 59, high up to 79"`
+	Summary               string            `json:"summary" doc:"what it is and does, in a few sentences"`
+	SourceMatchConfidence string            `json:"sourceMatchConfidence" doc:"of the binary that goes with the published source least"`
+	BinaryCount           int               `json:"binaryCount" doc:"how many binaries there are"`
+	TotalBinarySize       int64             `json:"totalBinarySize" doc:"in bytes, the sum of fileSize"`
+	AIModel               string            `json:"aiModel" doc:"who wrote the explanations; loupe-rules where no model did"`
+	CreatedAt             string            `json:"createdAt" format:"date-time" doc:"when it was analysed"`
 
-	Description string `json:"description"`
-	License     string `json:"license"`
-	Repository  string `json:"repository"`
-	Deprecated  string `json:"deprecated"`  // the registry's message
-	Yanked      string `json:"yanked"`      // the registry's reason
-	PublishedAt string `json:"publishedAt"` // empty if the registry does not say
-	Provenance  string `json:"provenance"`  // type of the registry's statement of how it was built, which is not verified; empty if there is none
-	Parts       []Part `json:"parts"`
+	Description string `json:"description" doc:"the package's own"`
+	License     string `json:"license" doc:"the package's own words"`
+	Repository  string `json:"repository" doc:"where the package says its source is"`
+	Deprecated  string `json:"deprecated" doc:"the registry's message"`
+	Yanked      string `json:"yanked" doc:"the registry's reason"`
+	PublishedAt string `json:"publishedAt" doc:"empty if the registry does not say"`
+	Provenance  string `json:"provenance" doc:"type of the registry's statement of how it was built, which is not verified; empty if there is none"`
+	Parts       []Part `json:"parts" doc:"the archives of the release"`
 }
 
 // A Part is one archive of a release.
 type Part struct {
-	PURL     string `json:"purl"`
-	Path     string `json:"path"`
-	Filename string `json:"filename"`
-	Digest   string `json:"digest"`
-	Size     int64  `json:"size"`
-	Platform string `json:"platform"`
+	PURL     string `json:"purl" doc:"package URL"`
+	Path     string `json:"path" doc:"where it stands among the files that were looked at"`
+	Filename string `json:"filename" doc:"name of the file"`
+	Digest   string `json:"digest" doc:"as verified: sha512- or sha256- and the digest; empty if the registry gave none"`
+	Size     int64  `json:"size" doc:"in bytes"`
+	Platform string `json:"platform" doc:"as in linux-x64-musl; empty for any"`
 }
 
 // A Binary is what BinShield says of one binary.
 type Binary struct {
-	ID                string            `json:"id"`
-	Filename          string            `json:"filename"`
-	Architecture      string            `json:"architecture"`
-	Format            string            `json:"format"`
-	FileSize          int64             `json:"fileSize"`
-	FunctionCount     int               `json:"functionCount"`
-	ImportCount       int               `json:"importCount"` // len(Imports)
-	RiskScore         int               `json:"riskScore"`
-	RiskLevel         finding.RiskLevel `json:"riskLevel"`
-	DecompiledPreview string            `json:"decompiledPreview"` // see previewKind
-	AIExplanation     string            `json:"aiExplanation"`
-	Imports           []string          `json:"imports"`
-	Strings           []string          `json:"strings"`
-	Behaviors         Behaviors         `json:"behaviors"`
-	Findings          []BinaryFinding   `json:"findings"`
+	ID                string            `json:"id" doc:"the same for the same bytes"`
+	Filename          string            `json:"filename" doc:"the last part of path"`
+	Architecture      string            `json:"architecture" doc:"x86_64, aarch64 and so on"`
+	Format            string            `json:"format" doc:"ELF, PE, Mach-O, Wasm"`
+	FileSize          int64             `json:"fileSize" doc:"in bytes"`
+	FunctionCount     int               `json:"functionCount" doc:"see functionCountMethod"`
+	ImportCount       int               `json:"importCount" doc:"length of imports"`
+	RiskScore         int               `json:"riskScore" minimum:"0" maximum:"100" doc:"0 is none"`
+	RiskLevel         finding.RiskLevel `json:"riskLevel" enum:"none,low,medium,high,critical" doc:"as that of the analysis"`
+	DecompiledPreview string            `json:"decompiledPreview" doc:"see previewKind"`
+	AIExplanation     string            `json:"aiExplanation" doc:"what it does, in a few sentences"`
+	Imports           []string          `json:"imports" doc:"names in its import table"`
+	Strings           []string          `json:"strings" doc:"texts in it that say something"`
+	Behaviors         Behaviors         `json:"behaviors" doc:"what it can do"`
+	Findings          []BinaryFinding   `json:"findings" doc:"findings of the rules in its file"`
 
-	Path                string           `json:"path"`
-	Offset              int64            `json:"offset"` // of the slice in a fat file
-	SHA256              string           `json:"sha256"`
-	Origin              inventory.Origin `json:"origin"`
-	Part                string           `json:"part"`
-	OS                  string           `json:"os"`
-	Kind                string           `json:"kind"`
-	Libraries           []string         `json:"libraries"`
-	Exports             []string         `json:"exports"`
-	Demangled           []Name           `json:"demangled"`
-	FunctionCountMethod string           `json:"functionCountMethod"`
-	FunctionCoverage    float64          `json:"functionCoverage"` // 0 to 1
-	Sections            []Section        `json:"sections"`
-	Linkage             string           `json:"linkage"`
-	Stripped            bool             `json:"stripped"`
-	Signed              bool             `json:"signed"`
-	Signature           *Signature       `json:"signature"` // null if there is none that is read
-	Language            string           `json:"language"`
-	Toolchain           []string         `json:"toolchain"`
-	BuildID             string           `json:"buildId"`
-	Taken               []Taken          `json:"taken"` // names from elsewhere that are not in its import table
-	RiskTerms           []finding.Term   `json:"riskTerms"`
-	SourceMatch         SourceMatch      `json:"sourceMatch"`
-	PreviewKind         string           `json:"previewKind"` // "call-skeleton": what a function calls, and no source; empty without a preview
+	Path                string           `json:"path" doc:"in the package"`
+	Offset              int64            `json:"offset" doc:"of the slice in a fat file, in bytes"`
+	SHA256              string           `json:"sha256" doc:"of its bytes, in hex"`
+	Origin              inventory.Origin `json:"origin" enum:"package,install-download,embedded" doc:"whether it was in the package, or what brought it"`
+	Part                string           `json:"part" doc:"the archive that holds it"`
+	OS                  string           `json:"os" doc:"empty if the file does not say"`
+	Kind                string           `json:"kind" doc:"shared library, executable and so on"`
+	Libraries           []string         `json:"libraries" doc:"that it needs"`
+	Exports             []string         `json:"exports" doc:"names that others may call"`
+	Demangled           []Name           `json:"demangled" doc:"readable forms of names"`
+	FunctionCountMethod string           `json:"functionCountMethod" doc:"how functions were counted"`
+	FunctionCoverage    float64          `json:"functionCoverage" minimum:"0" maximum:"1" doc:"share of the code that is in functions"`
+	Sections            []Section        `json:"sections" doc:"its named parts"`
+	Linkage             string           `json:"linkage" doc:"how it is linked"`
+	Stripped            bool             `json:"stripped" doc:"it has no symbol table"`
+	Signed              bool             `json:"signed" doc:"it carries a signature"`
+	Signature           *Signature       `json:"signature" doc:"null if there is none that is read"`
+	Language            string           `json:"language" doc:"it was written in, as far as that shows"`
+	Toolchain           []string         `json:"toolchain" doc:"that it says it was built with"`
+	BuildID             string           `json:"buildId" doc:"given by its linker"`
+	Taken               []Taken          `json:"taken" doc:"names from elsewhere that are not in its import table"`
+	RiskTerms           []finding.Term   `json:"riskTerms" doc:"of which the score is the sum"`
+	SourceMatch         SourceMatch      `json:"sourceMatch" doc:"how much of the published source is in it"`
+	PreviewKind         string           `json:"previewKind" doc:"call-skeleton: what a function calls, and no source; empty without a preview"`
 }
 
 // A Taken is a name that a binary looks up while it runs, calls the kernel for,
 // or carries along from a library.
 type Taken struct {
-	Name    string `json:"name"`
-	Kind    string `json:"kind"`    // dynamic import, system call, encoded import, symbol, go package
-	Address string `json:"address"` // of a use in its code; empty if none is known
+	Name    string `json:"name" doc:"what is used"`
+	Kind    string `json:"kind" doc:"dynamic import, system call, encoded import, symbol, go package"`
+	Address string `json:"address" doc:"of a use in its code; empty if none is known"`
 }
 
 func newTaken(list []inventory.Taken) []Taken {
@@ -119,11 +120,11 @@ func newTaken(list []inventory.Taken) []Taken {
 
 // A SourceMatch says how much of the published source is found in a binary.
 type SourceMatch struct {
-	Confidence inventory.MatchLevel `json:"confidence"`
-	Score      float64              `json:"score"` // 0 to 1
-	Found      int                  `json:"found"` // texts of the source that are in the binary
-	Of         int                  `json:"of"`    // texts of those files of source that seem to be part of it
-	Reason     string               `json:"reason"`
+	Confidence inventory.MatchLevel `json:"confidence" enum:"unknown,low,medium,high" doc:"unknown where nothing can be said"`
+	Score      float64              `json:"score" minimum:"0" maximum:"1" doc:"share of texts that were found"`
+	Found      int                  `json:"found" doc:"texts of the source that are in the binary"`
+	Of         int                  `json:"of" doc:"texts of those files of source that seem to be part of it"`
+	Reason     string               `json:"reason" doc:"why it is so"`
 }
 
 // callSkeleton is the kind of preview that there is.
@@ -145,59 +146,59 @@ func newSourceMatch(m *inventory.SourceMatch) SourceMatch {
 
 // A Name is a symbol and its readable form.
 type Name struct {
-	Name     string `json:"name"`
-	Readable string `json:"readable"`
+	Name     string `json:"name" doc:"as it is in the file"`
+	Readable string `json:"readable" doc:"as people write it"`
 }
 
 // A Section is a named part of a binary.
 type Section struct {
-	Name    string  `json:"name"`
-	Size    uint64  `json:"size"`
-	Access  string  `json:"access"`
-	Entropy float64 `json:"entropy"` // bits per byte, 0 to 8
+	Name    string  `json:"name" doc:"as it is in the file"`
+	Size    uint64  `json:"size" doc:"in bytes"`
+	Access  string  `json:"access" doc:"in memory: rwx, - for each that is not"`
+	Entropy float64 `json:"entropy" minimum:"0" maximum:"8" doc:"bits per byte"`
 }
 
 // Behaviors are the six things that a binary can do.
 type Behaviors struct {
-	Network          Behavior `json:"network"`
-	Filesystem       Behavior `json:"filesystem"`
-	Process          Behavior `json:"process"`
-	Crypto           Behavior `json:"crypto"`
-	Obfuscation      Behavior `json:"obfuscation"`
-	DataExfiltration Behavior `json:"dataExfiltration"`
+	Network          Behavior `json:"network" doc:"talks to others"`
+	Filesystem       Behavior `json:"filesystem" doc:"reads and writes files"`
+	Process          Behavior `json:"process" doc:"starts and meddles with programs"`
+	Crypto           Behavior `json:"crypto" doc:"encrypts, hashes, draws random numbers"`
+	Obfuscation      Behavior `json:"obfuscation" doc:"hides what it is"`
+	DataExfiltration Behavior `json:"dataExfiltration" doc:"sends away what is not its own"`
 }
 
 // A Behavior is detected exactly if it has details.
 type Behavior struct {
-	Detected bool               `json:"detected"`
-	Details  []string           `json:"details"`
-	Evidence []BehaviorEvidence `json:"evidence"`
+	Detected bool               `json:"detected" doc:"there are details"`
+	Details  []string           `json:"details" doc:"what it does, a sentence each"`
+	Evidence []BehaviorEvidence `json:"evidence" doc:"what proves the details"`
 }
 
 // BehaviorEvidence is what proves the detail at index Detail.
 type BehaviorEvidence struct {
-	Detail  int            `json:"detail"`
-	Rule    string         `json:"rule"`
-	Tier    inventory.Tier `json:"tier"`
-	Kind    string         `json:"kind"`
-	Value   string         `json:"value"`
-	From    string         `json:"from"`
-	Address string         `json:"address"` // of the use in code, if one was found
+	Detail  int            `json:"detail" doc:"index of the detail that it proves"`
+	Rule    string         `json:"rule" doc:"that found it"`
+	Tier    inventory.Tier `json:"tier" enum:"capability,use,intent" doc:"how sure it is"`
+	Kind    string         `json:"kind" doc:"import, text, code and so on"`
+	Value   string         `json:"value" doc:"what was found"`
+	From    string         `json:"from" doc:"where it comes from"`
+	Address string         `json:"address" doc:"of the use in code, if one was found"`
 
-	Function      string   `json:"function"` // that holds the address; empty if it is not in known code
-	Callers       []string `json:"callers"`
-	ReachableFrom string   `json:"reachableFrom"` // "export f", "entry point", …, "nothing"; empty if not known
+	Function      string   `json:"function" doc:"that holds the address; empty if it is not in known code"`
+	Callers       []string `json:"callers" doc:"functions that call it"`
+	ReachableFrom string   `json:"reachableFrom" doc:"export f, entry point and so on, or nothing; empty if not known"`
 }
 
 // A BinaryFinding is a finding in BinShield's words.
 type BinaryFinding struct {
-	Severity       finding.Severity   `json:"severity"`
-	Title          string             `json:"title"`
-	Description    string             `json:"description"`
-	Location       string             `json:"location"` // the most exact place known: a function, an address, a line, the file
-	Recommendation string             `json:"recommendation"`
-	RuleID         string             `json:"ruleId"`
-	Confidence     finding.Confidence `json:"confidence"`
+	Severity       finding.Severity   `json:"severity" doc:"how bad it is" enum:"info,low,medium,high,critical"`
+	Title          string             `json:"title" doc:"what it is"`
+	Description    string             `json:"description" doc:"what was found, and what that means"`
+	Location       string             `json:"location" doc:"the most exact place known: a function, an address, a line, the file"`
+	Recommendation string             `json:"recommendation" doc:"what to do about it"`
+	RuleID         string             `json:"ruleId" doc:"of the rule that found it"`
+	Confidence     finding.Confidence `json:"confidence" doc:"how sure it is"`
 }
 
 // NewAnalysis returns the analysis of a package, or nil if the target of r is

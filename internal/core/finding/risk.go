@@ -14,9 +14,9 @@ type Risk struct {
 
 // A Term is one reason for a part of a score.
 type Term struct {
-	Points int    `json:"points"` // negative where something speaks against risk
-	Reason string `json:"reason"` // a phrase with its evidence
-	Rule   string `json:"rule"`   // empty if no rule stands behind it
+	Points int    `json:"points" doc:"negative where something speaks against risk"`
+	Reason string `json:"reason" doc:"a phrase with its evidence"`
+	Rule   string `json:"rule" doc:"empty if no rule stands behind it"`
 }
 
 // A RiskLevel is the band of a score.

@@ -2,8 +2,9 @@ package target
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
 // SortVersion returns bytes that compare as versions of an ecosystem do: by
@@ -12,7 +13,8 @@ import (
 // PyPI. Versions that are equal there, such as 1.0 and 1.0.0 of PyPI, give the
 // same bytes. What is no version sorts below all that are, by its letters.
 //
-// All bytes are printable ASCII where the version's are.
+// All bytes are printable ASCII where the version's are. Databases keep them: who
+// changes their form has to write them anew there.
 func SortVersion(eco Ecosystem, version string) []byte {
 	var key []byte
 	switch eco {
@@ -49,13 +51,12 @@ func sortNumber(key []byte, digits string) []byte {
 	return append(key, digits...)
 }
 
+func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
+
 // sortWord appends letters that end in a byte below all of theirs.
 func sortWord(key []byte, word string) []byte { return append(append(key, word...), ' ') }
 
-var (
-	semanticForm = regexp.MustCompile(`^v*(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]*)?$`)
-	allDigits    = regexp.MustCompile(`^\d+$`)
-)
+var semanticForm = pattern.New(`^v*(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]*)?$`)
 
 func sortSemantic(version string) []byte {
 	m := semanticForm.FindStringSubmatch(version)
@@ -70,7 +71,7 @@ func sortSemantic(version string) []byte {
 		return append(key, absentHigh)
 	}
 	for id := range strings.SplitSeq(m[4], ".") {
-		if allDigits.MatchString(id) {
+		if isNumber(id) {
 			key = sortNumber(append(key, '1'), id)
 		} else {
 			key = sortWord(append(key, '2'), id)
@@ -79,7 +80,7 @@ func sortSemantic(version string) []byte {
 	return append(key, listEnd)
 }
 
-var pep440Form = regexp.MustCompile(`^\s*v?(?:(\d+)!)?(\d+(?:\.\d+)*)` +
+var pep440Form = pattern.New(`^\s*v?(?:(\d+)!)?(\d+(?:\.\d+)*)` +
 	`(?:[-_.]?(alpha|a|beta|b|preview|pre|c|rc)[-_.]?(\d*))?` +
 	`(?:-(\d+)|[-_.]?(post|rev|r)[-_.]?(\d*))?` +
 	`(?:[-_.]?(dev)[-_.]?(\d*))?` +
@@ -136,8 +137,8 @@ func sortPEP440(version string) []byte {
 	if m[pepLocal] == "" {
 		return append(key, absentLow)
 	}
-	for _, part := range localParts.Split(m[pepLocal], -1) {
-		if allDigits.MatchString(part) {
+	for part := range strings.FieldsFuncSeq(m[pepLocal], func(r rune) bool { return strings.ContainsRune("-_.", r) }) {
+		if isNumber(part) {
 			key = sortNumber(append(key, '2'), part)
 		} else {
 			key = sortWord(append(key, '1'), part)
@@ -145,8 +146,6 @@ func sortPEP440(version string) []byte {
 	}
 	return append(key, listEnd)
 }
-
-var localParts = regexp.MustCompile(`[-_.]`)
 
 // preRelease returns the letter of a kind of pre-release, whose spellings are
 // many.

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/loupe-sec/loupe/internal/config"
+	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/faces/api/binshield"
 	"github.com/loupe-sec/loupe/internal/faces/api/dialect"
@@ -146,10 +147,21 @@ func (s Streams) serve(c *cobra.Command) (err error) {
 	if err != nil {
 		return fault.New(fault.Unavailable, "%s cannot be listened on", cfg.Listen).Try("choose another address with --listen, or end what listens there").Because(err)
 	}
+	tracer, err := newTracer(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if tracer != nil {
+		defer func() {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = tracer.Close(last) // a collector that is gone is no reason to fail
+		}()
+	}
 	mux := http.NewServeMux()
 	apis := []*dialect.API{binshield.New(mux, server, cfg.PublicPackages)}
 	web := httpd.New(server, mux, apis, httpd.Options{
-		Log: log, PublicURL: cfg.PublicURL, TrustedProxies: proxies, CORSOrigins: cfg.CORS, Pprof: cfg.Pprof, Grace: grace,
+		Log: log, Tracer: tracer, PublicURL: cfg.PublicURL, TrustedProxies: proxies, CORSOrigins: cfg.CORS, Pprof: cfg.Pprof, Grace: grace,
 	})
 	if err := s.welcome(ctx, cfg, server, listener); err != nil {
 		return err
@@ -240,4 +252,16 @@ func shellWord(word string) string {
 		}
 	}
 	return word
+}
+
+// newTracer returns what sends spans to a collector, or nil if none is set up.
+func newTracer(ctx context.Context, cfg *config.Config) (*httpd.Tracer, error) {
+	if cfg.OTLPEndpoint == "" {
+		return nil, nil
+	}
+	out := egress.New(egress.Options{Version: version(), AllowPrivate: true})
+	if err := out.Trust(cfg.OTLPEndpoint); err != nil {
+		return nil, err
+	}
+	return httpd.NewTracer(ctx, cfg.OTLPEndpoint, version(), out.HTTPClient())
 }

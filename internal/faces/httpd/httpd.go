@@ -39,6 +39,7 @@ type Backend interface {
 // Options say how to serve.
 type Options struct {
 	Log            *slog.Logger
+	Tracer         *Tracer        // nil for no spans
 	PublicURL      string         // base of links; empty for what the request says
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and -Proto are believed
 	CORSOrigins    []string       // pages that may read answers; "*" for all

@@ -39,6 +39,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
+		r, end := s.opt.Tracer.span(r)
 		next.ServeHTTP(rec, r)
 		took := time.Since(start)
 		seen := observed(r)
@@ -49,6 +50,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		if rec.status == 0 {
 			rec.status = http.StatusOK
 		}
+		end(seen, rec.status)
 		s.metrics.request(name, seen.pattern, r.Method, rec.status, took)
 		attrs := []slog.Attr{
 			slog.String("id", seen.ID), slog.String("method", method(r.Method)), slog.String("route", seen.pattern), slog.String("dialect", name),

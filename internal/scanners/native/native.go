@@ -24,6 +24,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/core/rule"
 	"github.com/loupe-sec/loupe/internal/core/scan"
 	"github.com/loupe-sec/loupe/internal/formats/native"
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/pair"
@@ -275,8 +276,9 @@ func hash(f *scan.File, b *native.Binary) string {
 			return sum
 		}
 	}
-	sum := sha256.Sum256(b.Data)
-	return hex.EncodeToString(sum[:])
+	h := sha256.New()
+	cursor.Hash(h, b.Data)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // modules returns the Go modules and Rust crates that a binary names. Crates of

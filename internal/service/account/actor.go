@@ -64,8 +64,11 @@ const (
 // Roles lists the roles, from the least to the most.
 var Roles = []Role{Viewer, Developer, Administrator, Owner}
 
-// AtLeast says whether r is s or more.
-func (r Role) AtLeast(s Role) bool { return slices.Index(Roles, r) >= slices.Index(Roles, s) }
+// AtLeast says whether r is s or more. Of what is no role, nothing is.
+func (r Role) AtLeast(s Role) bool {
+	least := slices.Index(Roles, s)
+	return least >= 0 && slices.Index(Roles, r) >= least
+}
 
 // allows says whether a member of this role may ever use a scope, whatever
 // their key says.

@@ -101,5 +101,12 @@ func (s *Service) Flush(ctx context.Context) error {
 	if len(used) == 0 {
 		return nil
 	}
-	return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.TouchKeys(ctx, used) })
+	err := s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.TouchKeys(ctx, used) })
+	if err != nil { // the next time
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		maps.Copy(used, s.used)
+		s.used = used
+	}
+	return err
 }

@@ -18,11 +18,11 @@ type KeyRequest struct {
 	Brand     string // binshield where nothing is said
 	Label     string
 	Scopes    []Scope // those of the brand where nothing is said
-	Role      Role    // ADMIN where nothing is said
+	Role      Role    // ADMIN, or that of who makes it if it is less, where nothing is said
 	ExpiresAt time.Time
 
 	RepoPattern, Tier string // of code reviews
-	MonthlyLimit      int64  // of code reviews; 0 is that of the tier
+	MonthlyLimit      int64  // of code reviews; 0 is no limit
 }
 
 // CreateKey makes a key for an organisation, and returns its text, which is
@@ -37,27 +37,13 @@ func (s *Service) CreateKey(ctx context.Context, org string, by *Actor, req KeyR
 		}
 		return store.Key{}, "", fault.New(fault.Invalid, "there is no API %q", req.Brand).Try("choose from %s", strings.Join(names, ", ")).In("api", req.Brand)
 	}
-	label, err := cleanLabel(req.Label)
+	label, err := CleanName("label", req.Label, 100)
 	if err != nil {
 		return store.Key{}, "", err
 	}
-	scopes := req.Scopes
-	if len(scopes) == 0 {
-		scopes = brand.Scopes
-		if by != nil { // who may less makes keys that may less
-			scopes = slices.DeleteFunc(slices.Clone(scopes), func(sc Scope) bool { return !by.May(sc) })
-		}
-	}
-	role := cmp.Or(req.Role, Administrator)
-	if by != nil {
-		if !by.Role.AtLeast(role) {
-			role = by.Role
-		}
-		for _, sc := range scopes {
-			if !by.May(sc) {
-				return store.Key{}, "", fault.New(fault.Forbidden, "a key cannot make one that may more: the scope %s is missing", sc)
-			}
-		}
+	scopes, role, err := req.may(by, brand)
+	if err != nil {
+		return store.Key{}, "", err
 	}
 	now := s.now()
 	if !req.ExpiresAt.IsZero() && !req.ExpiresAt.After(now) {
@@ -83,9 +69,50 @@ func (s *Service) CreateKey(ctx context.Context, org string, by *Actor, req KeyR
 		if err := tx.Org(org).CreateKey(ctx, &k); err != nil {
 			return err
 		}
-		return Log(ctx, tx, org, k.CreatedBy, requestID, "key.create", k.ID, map[string]any{"label": label, "scopes": k.Scopes, "api": brand.Name}, now)
+		return Log(ctx, tx, org, k.CreatedBy, requestID, "key.create", k.ID, map[string]any{"label": label, "scopes": k.Scopes, "role": role, "api": brand.Name}, now)
 	})
-	return k, text, err
+	if err != nil {
+		return store.Key{}, "", err
+	}
+	return k, text, nil
+}
+
+// may returns what the new key may do, if who makes it may make one that may
+// that.
+func (req KeyRequest) may(by *Actor, brand Brand) ([]Scope, Role, error) {
+	for _, sc := range req.Scopes {
+		if !slices.Contains(Scopes, sc) {
+			return nil, "", fault.New(fault.Invalid, "scopes: there is no scope %q", sc).In("scopes", sc)
+		}
+	}
+	if req.Role != "" && !slices.Contains(Roles, req.Role) {
+		return nil, "", noRole(req.Role)
+	}
+	scopes, role := req.Scopes, cmp.Or(req.Role, Administrator)
+	if len(scopes) == 0 {
+		scopes = brand.Scopes
+	}
+	if by == nil {
+		return scopes, role, nil
+	}
+	if len(req.Scopes) == 0 { // who may less makes keys that may less
+		scopes = slices.DeleteFunc(slices.Clone(scopes), func(sc Scope) bool { return !by.May(sc) })
+	}
+	if !by.Role.AtLeast(role) {
+		if req.Role != "" {
+			return nil, "", fault.New(fault.Forbidden, "a key cannot make one that may more: the role %s is missing", role)
+		}
+		role = by.Role
+	}
+	for _, sc := range scopes {
+		if !by.May(sc) {
+			return nil, "", fault.New(fault.Forbidden, "a key cannot make one that may more: the scope %s is missing", sc)
+		}
+	}
+	if len(scopes) == 0 {
+		return nil, "", fault.New(fault.Forbidden, "a key cannot make one that may more, and of what keys of %s may do it may nothing", brand.Name)
+	}
+	return scopes, role, nil
 }
 
 // Keys lists the keys of an organisation that were not revoked, the oldest first.
@@ -111,11 +138,14 @@ func (s *Service) RevokeKey(ctx context.Context, org string, by *Actor, id strin
 	return err
 }
 
-// cleanLabel checks a label: 1 to 100 letters, none of which moves a cursor.
-func cleanLabel(label string) (string, error) {
-	label = strings.TrimSpace(label)
-	if n := utf8.RuneCountInString(label); n < 1 || n > 100 || strings.ContainsFunc(label, unicode.IsControl) {
-		return "", fault.New(fault.Invalid, "label: 1 to 100 letters").In("label", label)
+// CleanName checks what people call something, which a field of a request says:
+// it has 1 to most letters, none of which moves a cursor or turns the direction
+// of others.
+func CleanName(field, name string, most int) (string, error) {
+	name = strings.TrimSpace(name)
+	moves := func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) }
+	if n := utf8.RuneCountInString(name); n < 1 || n > most || !utf8.ValidString(name) || strings.ContainsFunc(name, moves) {
+		return "", fault.New(fault.Invalid, "%s: 1 to %d letters", field, most).In(field, name)
 	}
-	return label, nil
+	return name, nil
 }

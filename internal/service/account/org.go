@@ -5,8 +5,6 @@ import (
 	"context"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/service/store"
@@ -20,23 +18,26 @@ var slugForm = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$`)
 
 // CreateOrg makes an organisation. An empty slug is made of the name.
 func (s *Service) CreateOrg(ctx context.Context, name, slug, plan string) (store.Organization, error) {
-	name = strings.TrimSpace(name)
-	if n := utf8.RuneCountInString(name); n < 1 || n > 100 || strings.ContainsFunc(name, unicode.IsControl) {
-		return store.Organization{}, fault.New(fault.Invalid, "the name of an organization has 1 to 100 letters").In("name", name)
+	name, err := CleanName("name", name, 100)
+	if err != nil {
+		return store.Organization{}, err
 	}
 	slug = cmp.Or(slug, slugOf(name))
 	if !slugForm.MatchString(slug) {
 		return store.Organization{}, fault.New(fault.Invalid, "%q is no slug", slug).Try("use up to 64 small letters, digits and dashes").In("slug", slug)
 	}
 	o := store.Organization{Name: name, Slug: slug, Plan: cmp.Or(plan, DefaultPlan), CreatedAt: store.At(s.now())}
-	err := s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
 		o.ID = "" // the function may be called again
 		if err := tx.CreateOrg(ctx, &o); err != nil {
 			return err
 		}
 		return Log(ctx, tx, o.ID, CommandLine, "", "org.create", o.ID, map[string]any{"slug": slug, "plan": o.Plan}, s.now())
 	})
-	return o, err
+	if err != nil {
+		return store.Organization{}, err
+	}
+	return o, nil
 }
 
 // SetPlan gives an organisation another plan.

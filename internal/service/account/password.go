@@ -28,7 +28,7 @@ const shortest, longest = 10, 256
 // hashPassword returns what is kept of a password, in PHC string format.
 func hashPassword(password string) (string, error) {
 	if len(password) < shortest || len(password) > longest {
-		return "", fault.New(fault.Invalid, "a password has %d to %d letters", shortest, longest).In("password", nil)
+		return "", fault.New(fault.Invalid, "a password has %d to %d bytes", shortest, longest).In("password", nil)
 	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails (crypto/rand)
@@ -37,10 +37,11 @@ func hashPassword(password string) (string, error) {
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, passes, lanes, b64.EncodeToString(salt), b64.EncodeToString(sum)), nil
 }
 
-// checkPassword says whether a password is the one of which hash was kept.
-func checkPassword(hash, password string) bool {
+// CheckPassword says whether a password is the one of which hash, in PHC string
+// format, was kept.
+func CheckPassword(hash, password string) bool {
 	parts := strings.Split(hash, "$")
-	if len(parts) != 6 || parts[1] != "argon2id" || len(password) > longest {
+	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) || len(password) > longest {
 		return false
 	}
 	var m, t uint32

@@ -25,32 +25,56 @@ func (s *Service) CreatePerson(ctx context.Context, org string, req PersonReques
 		return store.Person{}, fault.New(fault.Invalid, "%q is no e-mail address", req.Email).In("email", req.Email)
 	}
 	if !slices.Contains(Roles, req.Role) {
-		return store.Person{}, fault.New(fault.Invalid, "there is no role %q", req.Role).Try("choose from VIEWER, DEVELOPER, ADMIN, OWNER").In("role", req.Role)
+		return store.Person{}, noRole(req.Role)
+	}
+	name := ""
+	if strings.TrimSpace(req.Name) != "" {
+		if name, err = CleanName("name", req.Name, 100); err != nil {
+			return store.Person{}, err
+		}
 	}
 	now := store.At(s.now())
-	p := store.Person{Email: address.Address, Name: strings.TrimSpace(req.Name), Staff: req.Staff, CreatedAt: now}
+	p := store.Person{Email: address.Address, Name: name, Staff: req.Staff, CreatedAt: now}
 	if req.Password != "" {
 		if p.Password, err = hashPassword(req.Password); err != nil {
 			return store.Person{}, err
 		}
 	}
+	var known store.Person
 	err = s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
-		known, err := tx.PersonByEmail(ctx, p.Email)
-		switch {
-		case err == nil:
-			p = known
-		case !fault.Is(err, fault.NotFound):
-			return err
-		default:
-			p.ID = "" // the function may be called again
-			if err := tx.CreatePerson(ctx, &p); err != nil {
-				return err
-			}
-		}
-		if err := tx.Org(org).AddMember(ctx, &store.Member{PersonID: p.ID, Role: string(req.Role), CreatedAt: now}); err != nil {
+		if _, err := tx.Org(org).Get(ctx); err != nil {
 			return err
 		}
-		return Log(ctx, tx, org, CommandLine, "", "member.add", p.ID, map[string]any{"role": req.Role}, now.Time)
+		known, err = s.person(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		if err := tx.Org(org).AddMember(ctx, &store.Member{PersonID: known.ID, Role: string(req.Role), CreatedAt: now}); err != nil {
+			return err
+		}
+		return Log(ctx, tx, org, CommandLine, "", "member.add", known.ID, map[string]any{"role": req.Role, "staff": known.Staff}, now.Time)
 	})
-	return p, err
+	if err != nil {
+		return store.Person{}, err
+	}
+	return known, nil
+}
+
+// person returns who has the address of p, who may become staff by this and
+// stays as they are else, or makes p known.
+func (s *Service) person(ctx context.Context, tx *store.Tx, p store.Person) (store.Person, error) {
+	known, err := tx.PersonByEmail(ctx, p.Email)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		err = tx.CreatePerson(ctx, &p)
+		return p, err
+	case err == nil && p.Staff && !known.Staff:
+		known.Staff = true
+		err = tx.UpdatePerson(ctx, &known)
+	}
+	return known, err
+}
+
+func noRole(role Role) error {
+	return fault.New(fault.Invalid, "there is no role %q", role).Try("choose from VIEWER, DEVELOPER, ADMIN, OWNER").In("role", role)
 }

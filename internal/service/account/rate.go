@@ -45,8 +45,11 @@ type Limiter struct {
 
 // A lease is what is left of what one server took of a window.
 type lease struct {
+	name string
+
 	mu     sync.Mutex
-	starts time.Time
+	ends   time.Time
+	limit  int64
 	left   int64
 	others int64 // left in the store, when this server last asked
 }
@@ -57,39 +60,72 @@ func NewLimiter(store windows, now func() time.Time) *Limiter {
 }
 
 // Take counts one request of a subject in the windows of all rates, and returns
-// the one with the least left. If it cannot count, it says beside the error what
-// it would say if nobody had asked before.
+// the one with the least left. A request that is one too many in one of them
+// counts in none. If it cannot count, it says beside the error what it would say
+// if nobody had asked before.
 func (l *Limiter) Take(ctx context.Context, subject string, rates []Rate) (Count, error) {
 	now := l.now().UTC()
 	out := Count{Limit: Unlimited, Left: Unlimited, Reset: now.Truncate(time.Minute).Add(time.Minute)}
+	var taken []*lease
 	for _, r := range rates {
 		if r.Limit < 0 {
 			continue
 		}
-		c, err := l.take(ctx, subject, r, now)
+		held := l.lease(subject+" "+r.Window.String(), now)
+		c, err := l.take(ctx, held, r, now)
 		if err != nil {
-			return c, err
+			out = c
+			giveBack(taken, now)
+			return out, err
 		}
-		if c.Over && !out.Over || c.Over == out.Over && c.Left < out.Left {
+		if !c.Over {
+			taken = append(taken, held)
+		}
+		if c.tighter(out) {
 			out = c
 		}
+	}
+	if out.Over {
+		giveBack(taken, now)
 	}
 	return out, nil
 }
 
-func (l *Limiter) take(ctx context.Context, subject string, r Rate, now time.Time) (Count, error) {
-	starts := now.Truncate(r.Window)
-	c := Count{Limit: r.Limit, Reset: starts.Add(r.Window)}
-	name := subject + " " + r.Window.String()
-	held := l.lease(name, now)
+// tighter says whether c is more in the way than d. Of two that are used up, that
+// is the one which is so for longer.
+func (c Count) tighter(d Count) bool {
+	switch {
+	case c.Over != d.Over:
+		return c.Over
+	case c.Over:
+		return c.Reset.After(d.Reset)
+	}
+	return c.Left < d.Left
+}
+
+// giveBack counts a request no more for which something was taken.
+func giveBack(taken []*lease, now time.Time) {
+	for _, held := range taken {
+		held.mu.Lock()
+		if now.Before(held.ends) {
+			held.left++
+		}
+		held.mu.Unlock()
+	}
+}
+
+func (l *Limiter) take(ctx context.Context, held *lease, r Rate, now time.Time) (Count, error) {
+	ends := now.Truncate(r.Window).Add(r.Window)
+	c := Count{Limit: r.Limit, Reset: ends}
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	if !held.starts.Equal(starts) {
-		held.starts, held.left, held.others = starts, 0, r.Limit
+	if !held.ends.Equal(ends) || held.limit != r.Limit { // or the plan is another one
+		held.ends, held.limit, held.left, held.others = ends, r.Limit, 0, r.Limit
 	}
 	if held.left == 0 && held.others > 0 {
 		var err error
-		if held.left, held.others, err = l.store.LeaseWindow(ctx, name, store.At(starts), max(1, r.Limit/10), r.Limit); err != nil {
+		starts := store.At(ends.Add(-r.Window))
+		if held.left, held.others, err = l.store.LeaseWindow(ctx, held.name, starts, max(1, r.Limit/10), r.Limit); err != nil {
 			held.left, held.others, c.Left = 0, r.Limit, r.Limit
 			return c, err
 		}
@@ -103,26 +139,43 @@ func (l *Limiter) take(ctx context.Context, subject string, r Rate, now time.Tim
 	return c, nil
 }
 
-// lease returns what this server holds of a window. Those that nobody asked for
-// since a while are forgotten.
+const (
+	// maxLeases bounds how many windows a server remembers.
+	maxLeases = 100_000
+
+	// sweepTime is how often those are forgotten that are over.
+	sweepTime = time.Minute
+)
+
+// lease returns what this server holds of a window.
 func (l *Limiter) lease(name string, now time.Time) *lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.swept) > 2*time.Minute {
+	held := l.leases[name]
+	if held != nil {
+		return held
+	}
+	if age := now.Sub(l.swept); age >= sweepTime || age < 0 {
 		l.swept = now
-		for n, held := range l.leases {
-			if held.mu.TryLock() {
-				if now.Sub(held.starts) > 2*time.Hour || held.starts.IsZero() {
-					delete(l.leases, n)
-				}
-				held.mu.Unlock()
+		l.forget(func(held *lease) bool { return !now.Before(held.ends) })
+	}
+	if len(l.leases) >= maxLeases { // so many at once are an attack
+		l.forget(func(*lease) bool { return true })
+	}
+	held = &lease{name: name}
+	l.leases[name] = held
+	return held
+}
+
+// forget lets go of windows, less those that are asked about at this moment. What
+// was left of one is lost, unless the window is over.
+func (l *Limiter) forget(which func(*lease) bool) {
+	for name, held := range l.leases {
+		if held.mu.TryLock() {
+			if which(held) {
+				delete(l.leases, name)
 			}
+			held.mu.Unlock()
 		}
 	}
-	held := l.leases[name]
-	if held == nil {
-		held = &lease{}
-		l.leases[name] = held
-	}
-	return held
 }

@@ -69,7 +69,7 @@ func sumOf(text string) string {
 // wellFormed says whether a text can be a key that we gave out.
 func wellFormed(key string) bool {
 	for _, b := range Brands {
-		if rest, ok := strings.CutPrefix(key, b.Prefix); ok && len(rest) == random+checksum {
+		if rest, ok := strings.CutPrefix(key, b.Prefix); ok && len(rest) == random+checksum && strings.Trim(rest, base62) == "" {
 			at := len(key) - checksum
 			return sumOf(key[:at]) == key[at:]
 		}

@@ -119,6 +119,9 @@ func (s *Server) Start(ctx context.Context) error {
 
 // Run does what a server does beside its jobs, until ctx ends.
 func (s *Server) Run(ctx context.Context) {
+	if _, _, err := s.store.SearchPackages(ctx, "", Page{Limit: 1}); err != nil && ctx.Err() == nil { // so that nobody waits for the names to be read
+		s.log.Error("the names of packages could not be read", "error", err)
+	}
 	tick := time.NewTicker(flushed)
 	defer tick.Stop()
 	for {

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 // deathBeat is short, so that the test need not wait long for the jobs of those
 // it kills.
-const deathBeat = 150 * time.Millisecond
+const deathBeat = 250 * time.Millisecond
 
 // work works until it is killed.
 func work(ctx context.Context, where string) error {
@@ -59,18 +59,22 @@ func work(ctx context.Context, where string) error {
 			return err
 		}
 	}
-	var begun atomic.Int64
+	var done atomic.Int64
 	q, err := jobs.New(ctx, st, jobs.Options{
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Classes: map[jobs.Class]int{jobs.Scan: 8},
 		Beat:    deathBeat,
 		Backoff: func(int) time.Duration { return 50 * time.Millisecond },
 		Handlers: []jobs.Handler{{Kind: jobstest.Args{}.Kind(), Run: func(ctx context.Context, job *jobs.Job) error {
-			if begun.Add(1) > int64(left) {
+			if done.Load() >= int64(left) {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			return effect(ctx, st, job)
+			err := effect(ctx, st, job)
+			if err == nil {
+				done.Add(1)
+			}
+			return err
 		}}},
 	})
 	if err != nil {

@@ -32,7 +32,14 @@ func (q *Queue) Start(ctx context.Context) error {
 	}
 	loops, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	q.cancel, q.stopped = cancel, make(chan struct{})
-	q.loops.Go(func() { every(loops, q.opt.Beat, func() { q.tried("sign of life", watch.round(loops)) }) })
+	q.loops.Go(func() {
+		every(loops, q.opt.Beat, func() {
+			ctx, cancel := context.WithTimeout(loops, missed*q.opt.Beat)
+			defer cancel()
+			q.tried("sign of life", watch.round(ctx))
+		})
+	})
+	q.loops.Go(func() { every(loops, q.opt.Beat/2, q.doubt) })
 	q.loops.Go(func() {
 		every(loops, min(lookOut, q.opt.Beat), func() { q.tried("look for cancelled jobs", q.look(loops)) })
 	})
@@ -155,12 +162,9 @@ type workerRow struct {
 }
 
 // round gives a sign of life, returns the jobs of the dead to the queue, and
-// ends those here if this process itself was taken for dead or must expect to
-// be.
+// ends those here if this process itself was taken for dead.
 func (w *watch) round(ctx context.Context) error {
 	q := w.q
-	ctx, cancel := context.WithTimeout(ctx, missed*q.opt.Beat)
-	defer cancel()
 	began := time.Now()
 	var others []workerRow
 	var dead []string
@@ -193,9 +197,6 @@ func (w *watch) round(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		if q.expectLoss() {
-			q.interrupt(ErrLost, false)
-		}
 		return err
 	}
 	w.note(others, dead)
@@ -247,10 +248,16 @@ func (q *Queue) beat(at time.Time, late bool) {
 	}
 }
 
-func (q *Queue) expectLoss() bool {
+// doubt ends the running jobs of a process that cannot give a sign of life,
+// before others take them. It asks nobody, because the database may be what does
+// not answer.
+func (q *Queue) doubt() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.silent()
+	silent := q.silent() && len(q.running) > 0
+	q.mu.Unlock()
+	if silent {
+		q.interrupt(ErrLost, false)
+	}
 }
 
 // release returns running jobs to the queue, or ends them if somebody asked for

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // Patience is how long a test waits for what must happen.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Args are arguments for tests.
 type Args struct {
@@ -173,6 +174,7 @@ func Run(t *testing.T) {
 		{"stop waits for jobs", stopWaits},
 		{"jobs of the dead are done again", dead},
 		{"who was taken for dead changes nothing", zombie},
+		{"who gives no sign of life stops first", silent},
 		{"a job that ends its process is given up", poison},
 		{"periodic jobs come once", periodic},
 		{"the tables are made once", opened},
@@ -843,6 +845,48 @@ func zombie(t *testing.T, st *store.Store) {
 	// Now the process itself is taken for dead, and works on.
 	write(t, st, "DELETE FROM job_worker WHERE id <> 'other'")
 	WaitFor(t, q, Enqueue(t, st, q, Args{"again"}, jobs.Insert{}), jobs.Completed)
+}
+
+// silent keeps a process from giving signs of life, and wants its job to end
+// before others would take it.
+func silent(t *testing.T, st *store.Store) {
+	const beat = 500 * time.Millisecond
+	ended := make(chan error, 1)
+	var calls atomic.Int32
+	q := Start(t, st, jobs.Options{Beat: beat}, func(ctx context.Context, job *jobs.Job) error {
+		if calls.Add(1) > 1 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			ended <- context.Cause(ctx)
+			return jobs.Cancel(errors.New("what it says now does not count"))
+		case <-time.After(Patience):
+			ended <- errors.New("the context did not end")
+			return nil
+		}
+	})
+	id := Enqueue(t, st, q, Args{"before"}, jobs.Insert{Attempts: 1})
+	WaitFor(t, q, id, jobs.Running)
+	err := st.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		if err := tx.Lock(ctx, "job workers"); err != nil {
+			return err
+		}
+		start := time.Now()
+		if why := <-ended; !errors.Is(why, jobs.ErrLost) {
+			t.Errorf("the context ended because of %v, want %v", why, jobs.ErrLost)
+		}
+		if took := time.Since(start); took > 6*beat {
+			t.Errorf("the job ended after %v, want before six beats", took)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info := WaitFor(t, q, id, jobs.Completed); info.Attempt != 1 || calls.Load() != 2 {
+		t.Errorf("after %d calls it is %+v, want two, of which the first does not count", calls.Load(), info)
+	}
 }
 
 func poison(t *testing.T, st *store.Store) {

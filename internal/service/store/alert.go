@@ -20,9 +20,10 @@ type Alert struct {
 }
 
 // CreateAlert adds an alert, and gives it an id if it has none, unless the
-// watchlist was told of the analysis before: then created is false.
+// watchlist was told of the analysis before: then created is false. A watchlist
+// that was deleted meanwhile is not found, which leaves the transaction usable.
 func (o OrgTx) CreateAlert(ctx context.Context, a *Alert) (created bool, err error) {
-	if _, err := o.Watchlist(ctx, a.WatchlistID); err != nil {
+	if err := o.holdWatchlist(ctx, a.WatchlistID); err != nil {
 		return false, err
 	}
 	a.ID, a.OrgID = cmp.Or(a.ID, NewID("alert_")), o.id

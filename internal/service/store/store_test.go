@@ -289,6 +289,9 @@ func TestReadsGoOn(t *testing.T) {
 			if err != nil || outside.Plan != "pro" {
 				t.Errorf("outside of it the plan is %s, %v; want pro still", outside.Plan, err)
 			}
+			if _, err := st.Value(short, "DELETE FROM org WHERE id = 'nobody' RETURNING 1"); st.Engine() == store.SQLite && (err == nil || !strings.Contains(err.Error(), "readonly")) {
+				t.Errorf("a connection that reads wrote: %v", err)
+			}
 			return nil
 		})
 	})

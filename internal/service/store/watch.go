@@ -42,7 +42,7 @@ type WatchedPackage struct {
 // that nobody else watches as soon as may be.
 func (o OrgTx) AddWatch(ctx context.Context, w *Watch) error {
 	w.ID, w.OrgID = cmp.Or(w.ID, NewID("wp_")), o.id
-	if _, err := o.Watchlist(ctx, w.WatchlistID); err != nil {
+	if err := o.holdWatchlist(ctx, w.WatchlistID); err != nil {
 		return err
 	}
 	_, err := o.db.NewInsert().Model(&WatchedPackage{Ecosystem: w.Ecosystem, Name: w.Name, NextAt: w.CreatedAt}).
@@ -59,6 +59,9 @@ func (o OrgTx) AddWatch(ctx context.Context, w *Watch) error {
 
 // RemoveWatch takes a package off a watchlist.
 func (o OrgTx) RemoveWatch(ctx context.Context, watchlistID, id string) error {
+	if err := o.holdWatchlist(ctx, watchlistID); err != nil {
+		return err
+	}
 	var w Watch
 	err := one(ctx, o.db.NewSelect().Model(&w).Where("org_id = ?", o.id).Where("watchlist_id = ?", watchlistID).Where("id = ?", id), "no package %s on this watchlist", id)
 	if err != nil {

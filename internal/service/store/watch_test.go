@@ -170,6 +170,35 @@ func TestWatchTogether(t *testing.T) {
 	})
 }
 
+// TestDeleteWatchlistTogether adds packages to a watchlist while it is deleted:
+// none is watched for nobody.
+func TestDeleteWatchlistTogether(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		org := makeOrg(t, st, "a")
+		for range 5 {
+			list := makeWatchlist(t, st, org, "l")
+			var wg sync.WaitGroup
+			for i := range 6 {
+				wg.Go(func() {
+					err := st.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+						if i == 3 {
+							return tx.Org(org).DeleteWatchlist(ctx, list)
+						}
+						return tx.Org(org).AddWatch(ctx, &store.Watch{WatchlistID: list, Ecosystem: target.NPM, Name: fmt.Sprint("p", i), CreatedAt: now})
+					})
+					if err != nil && !(fault.Is(err, fault.NotFound) && i != 3) {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if n, err := st.Value(t.Context(), "SELECT count(*) FROM watched_package"); err != nil || n != 0 {
+				t.Errorf("%d packages are watched for nobody, %v", n, err)
+			}
+		}
+	})
+}
+
 func TestClaimWatched(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		org := makeOrg(t, st, "a")

@@ -34,7 +34,7 @@ func (o OrgTx) CreateWatchlist(ctx context.Context, w *Watchlist) error {
 // DeleteWatchlist forgets a watchlist with its watches and alerts. What was to
 // be sent is still sent.
 func (o OrgTx) DeleteWatchlist(ctx context.Context, id string) error {
-	if _, err := o.Watchlist(ctx, id); err != nil {
+	if err := o.holdWatchlist(ctx, id); err != nil {
 		return err
 	}
 	var watched []packageName
@@ -47,9 +47,8 @@ func (o OrgTx) DeleteWatchlist(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	n, err := count(o.db.NewDelete().Model((*Watchlist)(nil)).Where("org_id = ?", o.id).Where("id = ?", id).Exec(ctx))
-	if err := some(n, err, fault.NotFound, "no watchlist %s", id); err != nil {
-		return err
+	if _, err := o.db.NewDelete().Model((*Watchlist)(nil)).Where("org_id = ?", o.id).Where("id = ?", id).Exec(ctx); err != nil {
+		return failed(err)
 	}
 	for _, p := range watched {
 		if err := o.tx.dropWatched(ctx, p.Ecosystem, p.Name); err != nil {
@@ -64,6 +63,13 @@ type packageName struct {
 
 	Ecosystem target.Ecosystem
 	Name      string
+}
+
+// holdWatchlist lets nobody else change what is on a watchlist, or the watchlist,
+// until this transaction ends.
+func (o OrgTx) holdWatchlist(ctx context.Context, id string) error {
+	n, err := count(o.db.NewUpdate().Model((*Watchlist)(nil)).Set("package_count = package_count").Where("org_id = ?", o.id).Where("id = ?", id).Exec(ctx))
+	return some(n, err, fault.NotFound, "no watchlist %s", id)
 }
 
 // Watchlist returns a watchlist.

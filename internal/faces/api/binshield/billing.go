@@ -26,8 +26,8 @@ func (h handler) subscription(ctx context.Context, in *OrgPath) (Items[Subscript
 type setSubscriptionIn struct {
 	OrgPath
 	Body struct {
-		Plan   string `json:"plan" enum:"free,pro,team,enterprise"`
-		Status string `json:"status" enum:"trialing,active,past_due,canceled,incomplete"`
+		Plan   string `json:"plan" enum:"free,pro,team,enterprise" doc:"what it may do"`
+		Status string `json:"status" enum:"trialing,active,past_due,canceled,incomplete" doc:"how it stands"`
 	}
 }
 
@@ -41,7 +41,7 @@ func (h handler) setSubscription(ctx context.Context, in *setSubscriptionIn) (Su
 
 type checkoutIn struct {
 	Body struct {
-		Plan string `json:"plan" enum:"pro,team,enterprise"`
+		Plan string `json:"plan" enum:"pro,team,enterprise" doc:"what it may do"`
 	}
 }
 
@@ -54,7 +54,7 @@ func (h handler) checkout(ctx context.Context, in *checkoutIn) (Checkout, error)
 }
 
 type webhookIn struct {
-	Signature string `header:"stripe-signature"`
+	Signature string `header:"stripe-signature" doc:"of the payment service"`
 	RawBody   []byte `contentType:"application/json"`
 }
 

@@ -59,11 +59,12 @@ func converse(w *world, file string) {
 	}
 	other := w.newOrg("Another", "free")
 	c := &conversation{world: w, count: map[string]int{}, long: map[string]string{}, values: map[string]string{
-		"${org}": w.org.ID, "${key}": w.key, "${other_org}": other.ID,
-		"${other_key}":  w.newKey(other.ID, account.KeyRequest{}),
-		"${viewer_key}": w.newKey(w.org.ID, account.KeyRequest{Role: account.Viewer}),
-		"${reader_key}": w.newKey(w.org.ID, account.KeyRequest{Scopes: []account.Scope{account.ScansRead}}),
+		"${org}": w.org.ID, "${key}": w.key, "${other_org}": other.ID, "${other_key}": w.newKey(other.ID, account.KeyRequest{}),
 	}}
+	time.Sleep(2 * time.Millisecond) // as keys are listed by their age
+	c.values["${viewer_key}"] = w.newKey(w.org.ID, account.KeyRequest{Role: account.Viewer})
+	time.Sleep(2 * time.Millisecond)
+	c.values["${reader_key}"] = w.newKey(w.org.ID, account.KeyRequest{Scopes: []account.Scope{account.ScansRead}})
 	wrong := false
 	for i := range archive.Files {
 		part := &archive.Files[i]

@@ -80,7 +80,7 @@ func (h handler) addRepo(ctx context.Context, in *addRepoIn) (Repo, error) {
 // ItemPath names something of an organisation.
 type ItemPath struct {
 	OrgPath
-	ID string `path:"id"`
+	ID string `path:"id" doc:"what the list calls it"`
 }
 
 func (h handler) removeRepo(ctx context.Context, in *ItemPath) (Done, error) {

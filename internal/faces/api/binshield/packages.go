@@ -83,7 +83,7 @@ func published(level string) string {
 
 type versionIn struct {
 	PackagePath
-	Version string `path:"version"`
+	Version string `path:"version" doc:"exactly this one"`
 }
 
 func (h handler) analysis(ctx context.Context, in *versionIn) (*dialect.Raw, error) {

@@ -29,7 +29,7 @@ func (h handler) submit(ctx context.Context, in *submitIn) (*dialect.Raw, error)
 }
 
 type scanIn struct {
-	ID string `path:"id"`
+	ID string `path:"id" doc:"of the scan"`
 }
 
 func (h handler) scan(ctx context.Context, in *scanIn) (*dialect.Raw, error) {

@@ -78,7 +78,7 @@ func TestDocumentHolds(t *testing.T) {
 				return values
 			},
 			Bodies: map[string]string{"receiveEventsOfThePaymentService": `{"id":"evt_1","object":"event","type":"ping","created":1,"data":{"object":{}}}`},
-			Sign: func(r *http.Request, body []byte) { r.Header.Set("stripe-signature", signed(string(body))) },
+			Sign:   func(r *http.Request, body []byte) { r.Header.Set("stripe-signature", signed(string(body))) },
 		})
 	}, paying(t))
 }

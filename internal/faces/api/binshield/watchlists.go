@@ -27,8 +27,8 @@ func (h handler) watchlist(ctx context.Context, in *ItemPath) (Watchlist, error)
 type addWatchlistIn struct {
 	OrgPath
 	Body struct {
-		Name        string `json:"name" minLength:"1" maxLength:"200"`
-		Channel     string `json:"channel" enum:"email,slack,webhook"`
+		Name        string `json:"name" minLength:"1" maxLength:"200" doc:"for people"`
+		Channel     string `json:"channel" enum:"email,slack,webhook" doc:"how messages go out"`
 		Destination string `json:"destination" example:"security@ashlr.example" minLength:"1" maxLength:"2000" doc:"an e-mail address, or the URL of a Slack or other webhook"`
 		Secret      string `json:"secret,omitempty" maxLength:"200" doc:"with which messages to a webhook are signed; one is made if there is none"`
 	}
@@ -73,8 +73,8 @@ func (h handler) watches(ctx context.Context, in *watchesIn) (Items[Watch], erro
 type addWatchIn struct {
 	ItemPath
 	Body struct {
-		Ecosystem   string `json:"ecosystem" enum:"npm,pypi"`
-		PackageName string `json:"packageName" example:"argon2" minLength:"1" maxLength:"214"`
+		Ecosystem   string `json:"ecosystem" enum:"npm,pypi" doc:"npm or pypi"`
+		PackageName string `json:"packageName" example:"argon2" minLength:"1" maxLength:"214" doc:"with its scope"`
 		Version     string `json:"version,omitempty" example:"0.44.0" maxLength:"256" doc:"only this one; all without it"`
 	}
 }
@@ -88,7 +88,7 @@ func (h handler) addWatch(ctx context.Context, in *addWatchIn) (Watch, error) {
 
 type watchIn struct {
 	ItemPath
-	Watch string `path:"watch"`
+	Watch string `path:"watch" doc:"id of the package on the watchlist"`
 }
 
 func (h handler) removeWatch(ctx context.Context, in *watchIn) (Done, error) {

@@ -82,7 +82,9 @@ func config(d *Dialect) huma.Config {
 	c.DefaultFormat = "application/json"
 	c.Servers = []*huma.Server{{URL: "/", Description: "this server"}}
 	c.Components = &huma.Components{
-		Schemas: huma.NewMapRegistry("#/components/schemas/", name),
+		Schemas:   huma.NewMapRegistry("#/components/schemas/", name),
+		Headers:   map[string]*huma.Header{},
+		Responses: map[string]*huma.Response{},
 		SecuritySchemes: map[string]*huma.SecurityScheme{
 			"bearer": {Type: "http", Scheme: "bearer", Description: "A key of any dialect."},
 		},

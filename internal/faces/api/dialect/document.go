@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -30,11 +31,47 @@ func (api *API) describeErrors(op *huma.Operation, access *Access) {
 	}
 	schema := api.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(api.Error), true, "Error")
 	for _, code := range codes {
-		op.Responses[strconv.Itoa(code)] = &huma.Response{
+		name := strings.ReplaceAll(http.StatusText(code), " ", "")
+		op.Responses[strconv.Itoa(code)] = &huma.Response{Ref: "#/components/responses/" + name}
+		api.huma.OpenAPI().Components.Responses[name] = &huma.Response{
 			Description: http.StatusText(code),
+			Headers:     api.headersOf(code),
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
 		}
 	}
+}
+
+// headers are what dialects say in the header of an answer.
+var headers = []struct {
+	name, kind, doc string
+	rate            bool // in the dialects that tell how many requests are left
+	status          int  // of which answers; 0 for all
+}{
+	{"X-Request-Id", huma.TypeString, "the name of the request in our log; one that was sent is kept", false, 0},
+	{"X-RateLimit-Limit", huma.TypeInteger, "how many requests may be made in a window of time; 2147483647 for no limit", true, 0},
+	{"X-RateLimit-Remaining", huma.TypeInteger, "how many of them are left", true, 0},
+	{"X-RateLimit-Reset", huma.TypeInteger, "when the next window begins, in seconds since 1970 UTC", true, 0},
+	{"Retry-After", huma.TypeInteger, "in how many seconds to ask again, if it is a matter of time", false, http.StatusTooManyRequests},
+	{"WWW-Authenticate", huma.TypeString, "Bearer", false, http.StatusUnauthorized},
+}
+
+// headersOf returns what is in the header of the answers of a status.
+func (api *API) headersOf(status int) map[string]*huma.Header {
+	out := map[string]*huma.Header{}
+	for _, h := range headers {
+		if h.rate && !api.RateHeaders || h.status != 0 && h.status != status {
+			continue
+		}
+		api.huma.OpenAPI().Components.Headers[h.name] = &huma.Header{Description: h.doc, Schema: &huma.Schema{Type: h.kind}}
+		out[h.name] = &huma.Header{Ref: "#/components/headers/" + h.name}
+	}
+	return out
+}
+
+// repeatable is the parameter by which a request can be made again.
+var repeatable = &huma.Param{
+	Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(255)},
+	Description: "a name for this request: for 24 hours, the same request under the same name gets the same answer, with its secrets masked, and changes nothing",
 }
 
 // Answers says what the bytes of a [Raw] answer look like: an example of the type,
@@ -72,11 +109,15 @@ func (api *API) finish() {
 				}
 				usual.Content = map[string]*huma.MediaType{a.mediaType: media}
 			}
+			usual.Headers = api.headersOf(op.DefaultStatus)
 			also, _ := op.Metadata["also"].(map[string]string)
 			for code, description := range also {
-				op.Responses[code] = &huma.Response{Description: description, Content: usual.Content}
+				op.Responses[code] = &huma.Response{Description: description, Headers: usual.Headers, Content: usual.Content}
 			}
 		}
+	}
+	for name, schema := range schemas.Map() {
+		markNullable(schema, schemas.TypeFromRef("#/components/schemas/"+name))
 	}
 	delete(schemas.Map(), "ErrorModel")
 	delete(schemas.Map(), "ErrorDetail")
@@ -85,6 +126,21 @@ func (api *API) finish() {
 		panic(fmt.Sprintf("dialect %s: its document cannot be written: %v", api.Name, err))
 	}
 	api.document = data
+}
+
+// markNullable says of the fields of a type that point to objects, and are
+// always there, that they may be null, which huma does not.
+func markNullable(s *huma.Schema, t reflect.Type) {
+	if t == nil || t.Kind() != reflect.Struct {
+		return
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
+		p := s.Properties[name]
+		if f.Type.Kind() == reflect.Pointer && option == "" && p != nil && p.Ref != "" {
+			s.Properties[name] = &huma.Schema{AnyOf: []*huma.Schema{{Ref: p.Ref}, {Type: "null"}}, Description: f.Tag.Get("doc")}
+		}
+	}
 }
 
 // Document returns the OpenAPI 3.1 document.

@@ -164,6 +164,9 @@ func (api *API) operation(method, path string, scope app.Scope, summary string, 
 	if access.Public {
 		op.Security = append(op.Security, map[string][]string{})
 	}
+	if method == http.MethodPost && !access.Signature {
+		op.Parameters = append(op.Parameters, repeatable)
+	}
 	api.describeErrors(&op, access)
 	return op, access
 }

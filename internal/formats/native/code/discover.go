@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -410,7 +411,7 @@ func (r *reader) findThunks() {
 // four bytes behind.
 func (s *x86) eachJump(modrm byte, f func(at int, n uint32)) {
 	for i := 1; i+5 <= len(s.code); i++ {
-		n := bytes.IndexByte(s.code[i:], modrm)
+		n := cursor.IndexByte(s.code[i:], modrm)
 		if i += n; n < 0 || i+5 > len(s.code) {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -278,7 +279,7 @@ func (s *x86) findEntries(lo, hi int) {
 	find := func(second byte, before ...byte) {
 		b := s.code[lo:hi]
 		for at := lo; ; {
-			n := bytes.IndexByte(b, second)
+			n := cursor.IndexByte(b, second)
 			if n < 0 {
 				return
 			}
@@ -291,7 +292,7 @@ func (s *x86) findEntries(lo, hi int) {
 	// JMP rel8 to a function that is near: a tail call within one source file.
 	jumps := s.code[lo:hi]
 	for at := 0; ; at++ {
-		n := bytes.IndexByte(jumps[at:], 0xeb)
+		n := cursor.IndexByte(jumps[at:], 0xeb)
 		if at += n; n < 0 || lo+at+1 >= len(s.code) {
 			break
 		}
@@ -309,7 +310,7 @@ func (s *x86) findEntries(lo, hi int) {
 	if os := s.c.Image.OS; os != "windows" && os != "uefi" {
 		b := s.code[lo:min(hi+1, len(s.code))]
 		for at := 0; ; at++ {
-			n := bytes.IndexByte(b[at:], 0xcd)
+			n := cursor.IndexByte(b[at:], 0xcd)
 			if at += n; n < 0 || at+1 >= len(b) {
 				break
 			}

@@ -3,6 +3,8 @@ package elf
 import (
 	"bytes"
 	"strings"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 )
 
 // findStubs finds the jumps through slots that calls of imports go to, and calls
@@ -124,7 +126,7 @@ func amongStubs(code []byte, start int, endbr string) bool {
 // guard against branch target injection.
 func stubsX86_64(code []byte, addr uint64, found func(stub, slot uint64, sure bool)) {
 	for i := 0; ; i++ {
-		n := bytes.Index(code[i:], []byte{0xff, 0x25})
+		n := cursor.Index(code[i:], []byte{0xff, 0x25})
 		if n < 0 || i+n+6 > len(code) {
 			break
 		}
@@ -133,7 +135,7 @@ func stubsX86_64(code []byte, addr uint64, found func(stub, slot uint64, sure bo
 		found(addr+uint64(start), relative32(code[i+2:], addr+uint64(i)+6), amongStubs(code, start, endbr64))
 	}
 	for i := 0; ; i++ {
-		n := bytes.Index(code[i:], []byte{0x4c, 0x8b, 0x1d})
+		n := cursor.Index(code[i:], []byte{0x4c, 0x8b, 0x1d})
 		if n < 0 || i+n+8 > len(code) {
 			break
 		}
@@ -155,7 +157,7 @@ func relative32(b []byte, next uint64) uint64 {
 func (f *file) stubs386(code []byte, addr uint64, found func(stub, slot uint64, sure bool)) {
 	got := f.dynamic.values[tagPltGot]
 	for i := 0; ; i++ {
-		n := bytes.IndexByte(code[i:], 0xff)
+		n := cursor.IndexByte(code[i:], 0xff)
 		if n < 0 || i+n+6 > len(code) {
 			return
 		}

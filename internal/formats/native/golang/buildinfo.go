@@ -87,7 +87,7 @@ func searchBuildInfo(m *image.Image, region []byte) (version string, text []byte
 // few places have to be looked at.
 func indexBy(data, mark []byte, n int) int {
 	for at := n; at <= len(data); {
-		i := bytes.Index(data[at:], mark[n:])
+		i := cursor.Index(data[at:], mark[n:])
 		if i < 0 {
 			break
 		}
@@ -177,7 +177,7 @@ func findMarks(m *image.Image) ([]byte, bool) {
 				break
 			}
 			region = region[n+len(moduleStart):]
-			end := bytes.Index(region[:min(len(region), maxBuildInfo)], moduleEnd)
+			end := cursor.Index(region[:min(len(region), maxBuildInfo)], moduleEnd)
 			if end < 0 {
 				break
 			}

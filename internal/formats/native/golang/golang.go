@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -169,7 +170,7 @@ func embeddedVersion(m *image.Image) string {
 	best := ""
 	for region := range dataRegions(m) {
 		for len(region) > 0 {
-			i := bytes.Index(region, []byte("go1."))
+			i := cursor.Index(region, []byte("go1."))
 			if i < 0 {
 				break
 			}

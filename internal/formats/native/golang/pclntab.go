@@ -131,7 +131,7 @@ func headers(data []byte, big bool) iter.Seq[int] {
 	}
 	return func(yield func(int) bool) {
 		for at := 0; ; {
-			i := bytes.Index(data[at:], mark)
+			i := cursor.Index(data[at:], mark)
 			if i < 0 {
 				return
 			}

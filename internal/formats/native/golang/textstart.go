@@ -1,7 +1,6 @@
 package golang
 
 import (
-	"bytes"
 	"encoding/binary"
 	"iter"
 	"strings"
@@ -133,7 +132,7 @@ func (t *table) moduleTexts(m *image.Image) iter.Seq[uint64] {
 		attempts := 0
 		for region := range dataRegions(m) {
 			for at := 0; attempts < maxAttempts; {
-				i := bytes.Index(region[at:], want)
+				i := cursor.Index(region[at:], want)
 				if i < 0 {
 					break
 				}

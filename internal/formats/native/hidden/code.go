@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -563,7 +564,7 @@ func (r *runner) plain(text string, computed bool) bool {
 // holds reports whether a text stands in data, with no letter or digit around.
 func holds(data, text []byte) bool {
 	for tries := 0; tries < 1000; tries++ {
-		i := bytes.Index(data, text)
+		i := cursor.Index(data, text)
 		if i < 0 {
 			return false
 		}

@@ -99,7 +99,7 @@ func gccMarks(b []byte) []string {
 	const most, longest = 8, 128
 	var list []string
 	for len(list) < most {
-		at := bytes.Index(b, []byte("GCC: ("))
+		at := cursor.Index(b, []byte("GCC: ("))
 		if at < 0 {
 			break
 		}

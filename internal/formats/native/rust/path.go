@@ -2,6 +2,8 @@ package rust
 
 import (
 	"bytes"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 )
 
 // Where cargo and rustc put sources, and so what panic messages name
@@ -31,7 +33,7 @@ func (i *Info) readPaths(data []byte) bool {
 	for _, folder := range []string{"/src/", `\src\`} {
 		n := 0
 		for at := 0; ; n++ {
-			next := bytes.Index(data[at:], []byte(folder))
+			next := cursor.Index(data[at:], []byte(folder))
 			if next < 0 {
 				break
 			}
@@ -156,7 +158,7 @@ func gitCrate(component, head []byte, sep byte) (sighting, bool) {
 func (i *Info) readCompilerPaths(data []byte) bool {
 	found := false
 	for n, at := 0, 0; n < 10000; n++ {
-		next := bytes.Index(data[at:], []byte("/rustc"))
+		next := cursor.Index(data[at:], []byte("/rustc"))
 		if next < 0 {
 			break
 		}

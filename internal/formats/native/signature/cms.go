@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 )
 
 // A message is a SignedData of RFC 5652 (CMS), section 5.1, or of RFC 2315
@@ -272,7 +274,7 @@ func hashOf(oid string) (crypto.Hash, error) {
 
 func sum(h crypto.Hash, b []byte) []byte {
 	d := h.New()
-	d.Write(b)
+	cursor.Hash(d, b)
 	return d.Sum(nil)
 }
 

@@ -350,7 +350,7 @@ func (s *Signature) checkPages(d *directory, data []byte, at image.Range) bool {
 	var got []byte
 	for i := range count {
 		h.Reset()
-		h.Write(data[i*d.pageSize : min((i+1)*d.pageSize, d.limit)])
+		cursor.Hash(h, data[i*d.pageSize:min((i+1)*d.pageSize, d.limit)])
 		got = h.Sum(got[:0])
 		if !bytes.Equal(got[:d.size], d.pages[i*uint64(d.size):(i+1)*uint64(d.size)]) {
 			if wrong == 0 {

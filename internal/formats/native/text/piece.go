@@ -1,13 +1,13 @@
 package text
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
 	"sort"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -217,7 +217,7 @@ func (c *collector) code(scan func(code []byte, addr uint64)) {
 // close by.
 func (c *collector) amd64(b []byte, addr uint64) {
 	for i := 1; i+6 <= len(b); i++ {
-		next := bytes.IndexByte(b[i:len(b)-5], 0x8d)
+		next := cursor.IndexByte(b[i:len(b)-5], 0x8d)
 		if next < 0 {
 			return
 		}

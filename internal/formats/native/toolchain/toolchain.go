@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 	"github.com/loupe-sec/loupe/internal/formats/native/rust"
@@ -287,7 +288,7 @@ func typeInformation(m *image.Image) bool {
 		return true
 	}
 	for rest := m.Data; m.Format == image.PE; {
-		i := bytes.Index(rest, []byte(".?AV"))
+		i := cursor.Index(rest, []byte(".?AV"))
 		if i < 0 {
 			return false
 		}
@@ -299,7 +300,7 @@ func typeInformation(m *image.Image) bool {
 	return false
 }
 
-func contains(m *image.Image, text string) bool { return bytes.Contains(m.Data, []byte(text)) }
+func contains(m *image.Image, text string) bool { return cursor.Index(m.Data, []byte(text)) >= 0 }
 
 func codeSize(m *image.Image) (n uint64) {
 	for _, s := range m.Sections {

@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"github.com/loupe-sec/loupe/internal/formats/native/code"
+	"github.com/loupe-sec/loupe/internal/formats/native/cursor"
 	"github.com/loupe-sec/loupe/internal/formats/native/image"
 )
 
@@ -139,7 +140,7 @@ func New(c *code.Code) *Reader {
 	}
 	isGo := r.machine != nil && madeByGo(m)
 	r.conv, r.foreign = conventionOf(m, isGo), conventionOf(m, false)
-	r.packed = sync.OnceValue(func() bool { return isGo || index(m.Data, "/rustc/") >= 0 })
+	r.packed = sync.OnceValue(func() bool { return isGo || cursor.Index(m.Data, []byte("/rustc/")) >= 0 })
 	r.fixed = len(m.Segments) > 0 && m.Segments[0].Addr >= minFixed
 	r.codes = codeSpans(m)
 	for i := range m.Imports {
@@ -193,29 +194,16 @@ func madeByGo(m *image.Image) bool {
 // some bytes.
 func buildMark(data []byte) bool {
 	// Without its first bytes, which are common in code, it is found faster.
-	const mark = "\xff Go buildinf:"
+	mark := []byte("\xff Go buildinf:")
 	for at := 0; ; at++ {
-		i := index(data[at:], mark[2:])
+		i := cursor.Index(data[at:], mark[2:])
 		if i < 0 {
 			return false
 		}
-		if at += i; at >= 2 && string(data[at-2:at]) == mark[:2] {
+		if at += i; at >= 2 && bytes.Equal(data[at-2:at], mark[:2]) {
 			return true
 		}
 	}
-}
-
-// index is bytes.Index in steps: the routine behind that cannot be interrupted,
-// not even for a collection of garbage that everybody waits for.
-func index(data []byte, mark string) int {
-	const step = 1 << 20
-	for at := 0; at < len(data); at += step {
-		end := min(len(data)-at, step+len(mark)-1) // of what begins in this step
-		if i := bytes.Index(data[at:at+end], []byte(mark)); i >= 0 {
-			return at + i
-		}
-	}
-	return -1
 }
 
 // Args returns the first n integer arguments of the call, tail call or system

@@ -25,6 +25,7 @@ type schema struct {
 	Properties map[string]*schema `json:"properties"`
 	Required   []string           `json:"required"`
 	Items      *schema            `json:"items"`
+	AnyOf      []*schema          `json:"anyOf"`
 	More       json.RawMessage    `json:"additionalProperties"`
 	Minimum    *float64           `json:"minimum"`
 	Maximum    *float64           `json:"maximum"`
@@ -76,6 +77,9 @@ func (d *document) check(at string, s *schema, v any) (wrong []string) {
 	}
 	if len(s.Enum) > 0 && !slices.ContainsFunc(s.Enum, func(e any) bool { return reflect.DeepEqual(e, v) }) {
 		say("%.100v is none of %v", v, s.Enum)
+	}
+	if len(s.AnyOf) > 0 && !slices.ContainsFunc(s.AnyOf, func(s *schema) bool { return len(d.check(at, s, v)) == 0 }) {
+		say("%.100v is none of those that it could be", v)
 	}
 	switch v := v.(type) {
 	case string:

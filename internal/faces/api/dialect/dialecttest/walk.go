@@ -54,7 +54,8 @@ var scopes = map[string]struct{ viewer, developer bool }{
 type document struct {
 	Paths      map[string]map[string]*operation `json:"paths"`
 	Components struct {
-		Schemas map[string]*schema `json:"schemas"`
+		Schemas   map[string]*schema  `json:"schemas"`
+		Responses map[string]response `json:"responses"`
 	} `json:"components"`
 }
 
@@ -71,14 +72,17 @@ type operation struct {
 			Schema *schema `json:"schema"`
 		} `json:"content"`
 	} `json:"requestBody"`
-	Responses map[string]struct {
-		Content map[string]struct {
-			Schema *schema `json:"schema"`
-		} `json:"content"`
-	} `json:"responses"`
-	Security []map[string][]string `json:"security"`
+	Responses map[string]response   `json:"responses"`
+	Security  []map[string][]string `json:"security"`
 
 	method, path string
+}
+
+type response struct {
+	Ref     string `json:"$ref"`
+	Content map[string]struct {
+		Schema *schema `json:"schema"`
+	} `json:"content"`
 }
 
 // public says whether it takes no key; signed, whether keys mean nothing.
@@ -228,6 +232,9 @@ func (w *walker) wrong(op *operation, r *http.Request, rec *httptest.ResponseRec
 		return "the status is not documented"
 	}
 	kind := rec.Header().Get("Content-Type")
+	if documented.Ref != "" {
+		documented = w.Components.Responses[strings.TrimPrefix(documented.Ref, "#/components/responses/")]
+	}
 	media, ok := documented.Content[kind]
 	if !ok {
 		return kind + " is not documented"
