@@ -171,7 +171,7 @@ func balanceAlerts(t testing.TB, st *store.Store, l *ledger, r *receiver, analys
 	told, again := 0, 0
 	for _, list := range l.lists {
 		for _, a := range analyses {
-			if !slices.Contains(list.packages, a.Name) {
+			if !slices.Contains(list.packages, a.Name) || a.CreatedAt.Before(list.made) {
 				continue
 			}
 			ids := r.ids(event{list.id, a.Name, a.Version})

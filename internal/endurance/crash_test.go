@@ -90,7 +90,7 @@ func leftBehind(t *testing.T) {
 // TestShare lets two servers and two workers share the work, and stops one of
 // each under way: what it had begun is taken up by others within seconds.
 func TestShare(t *testing.T) {
-	s := newSite(t, store.Postgres, 1, 1500*time.Millisecond)
+	s := newSite(t, store.Postgres, 1, 600*time.Millisecond)
 	servers := []*process{s.server("--workers", "1"), s.server("--workers", "1")}
 	workers := []*process{s.worker("--workers", "1"), s.worker("--workers", "1")}
 	for _, p := range append(servers, workers...) {
@@ -100,7 +100,7 @@ func TestShare(t *testing.T) {
 		p.ready()
 	}
 	m := newMix(t, s, newClient(servers...), time.Second)
-	for i := range 60 {
+	for i := range 30 {
 		m.submit(m.tenants[i%len(m.tenants)], request{fmt.Sprintf("fresh-%d", i), versions[0]}, false)
 	}
 	st := s.store()

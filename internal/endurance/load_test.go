@@ -1,241 +1,222 @@
 package endurance_test
 
 import (
-	"errors"
+	"bufio"
+	"context"
+	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/loupe-sec/loupe/internal/core/target"
+	"github.com/loupe-sec/loupe/internal/service/store"
 )
 
-// A request is a package that somebody asks for.
-type request struct{ name, version string }
+var (
+	load   = flag.Bool("load", false, "measure for long, and fail below the goals")
+	length = flag.Duration("length", 10*time.Second, "with -load, how long one thing is measured")
+)
 
-// A ledger is what the clients were promised.
-type ledger struct {
-	mu        sync.Mutex
-	promised  map[string]promise // by scan
-	cancelled map[string]bool    // scans whose cancellation was asked for
-	forced    map[request]int    // requests that were to be looked at again, whatever came back
-	lost      map[string]int     // requests to scan without an answer, by organisation
-	lists     []list
-	wrong     []string // what should never have come
-	counts    map[string]int
-}
+// large is how many packages there are to search with -load.
+const large = 100_000
 
-// A promise is a scan for which a 202 came.
-type promise struct {
-	org string
-	request
-}
-
-// A list is a watchlist that was there before the first scan.
-type list struct {
-	id       string
-	packages []string
-}
-
-func newLedger() *ledger {
-	return &ledger{promised: map[string]promise{}, cancelled: map[string]bool{}, forced: map[request]int{}, lost: map[string]int{}, counts: map[string]int{}}
-}
-
-func (l *ledger) note(what string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.counts[what]++
-}
-
-func (l *ledger) complain(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
-}
-
-// any returns some scan that was promised, and whose it is.
-func (l *ledger) any() (id, org string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, p := range l.promised { // in no order
-		return id, p.org
+// goal fails a test that was asked to measure.
+func goal(t *testing.T, met bool, format string, args ...any) {
+	t.Helper()
+	if *load && !met {
+		t.Errorf("goal not met: "+format, args...)
 	}
-	return "", ""
 }
 
-// crowd is how many clients there are at once.
-const crowd = 8
-
-// A mix is what a crowd of clients does.
-type mix struct {
-	tenants  []tenant
-	client   *client
-	ledger   *ledger
-	receiver *receiver
-	watched  int // packages of the first numbers are watched
-	pause    time.Duration
-	mu       sync.Mutex
-	newest   int // number of the newest package that was asked for
-}
-
-// run lets the crowd loose until stop is closed.
-func (m *mix) run(stop chan struct{}) *sync.WaitGroup {
-	var wg sync.WaitGroup
-	for i := range crowd {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(rand.N(2 * m.pause)):
-					m.act(m.tenants[i%len(m.tenants)])
-				}
-			}
+// TestLoadReads measures reading: an analysis as large as that of bcrypt, and
+// searches among many packages. Server and clients share the machine.
+func TestLoadReads(t *testing.T) {
+	s := newSite(t, store.SQLite, 10, 0)
+	packages, clients, lasts := 1000, 4, 500*time.Millisecond
+	if *load {
+		packages, clients, lasts = large, 16, *length
+	}
+	p := s.server("--workers", "1")
+	p.start()
+	p.ready()
+	who := s.tenant("reader")
+	c := newClient(p)
+	if a, _, err := c.submit(who, "bcrypt-1", versions[0], false); err != nil || a.status != http.StatusAccepted {
+		t.Fatal(a.brief(), err)
+	}
+	st := s.store()
+	settled(t, st, time.Minute)
+	fill(t, st, packages)
+	whole, err := c.do("GET", "/packages/npm/bcrypt-1/versions/"+versions[0], who.key, nil)
+	if err != nil || whole.status != http.StatusOK {
+		t.Fatal(whole.brief(), err)
+	}
+	t.Logf("the JSON of the analysis is %d KB", len(whole.body)>>10)
+	words := []string{"native", "bcrypt", "node-7", "2", "crypto-hash", "zip", "", "nowhere"}
+	for _, test := range []struct {
+		name string
+		path func() string
+	}{
+		{"analysis", func() string { return "/packages/npm/bcrypt-1/versions/" + versions[0] }},
+		{"search", func() string { return "/packages/search?limit=20&q=" + words[rand.IntN(len(words))] }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			hammer(t, p, who, test.path, clients, lasts/5) // what is first made is not measured
+			before, _ := p.cpu()
+			took, packed := hammer(t, p, who, test.path, clients, lasts)
+			after, _ := p.cpu()
+			slices.Sort(took)
+			rate := float64(len(took)) / lasts.Seconds()
+			p99 := took[len(took)*99/100]
+			t.Logf("%.0f requests/s by %d clients, median %v, p99 %v, %v of CPU each, %d bytes; %d MB resident; %s", rate, clients,
+				took[len(took)/2].Round(10*time.Microsecond), p99.Round(10*time.Microsecond),
+				((after - before) / time.Duration(len(took))).Round(time.Microsecond), packed, p.resident()>>20, machine())
+			goal(t, rate >= 3000, "%.0f requests/s, want 3000", rate)
+			goal(t, p99 < 20*time.Millisecond, "p99 is %v, want 20ms", p99)
 		})
 	}
-	return &wg
 }
 
-// act makes one request.
-func (m *mix) act(who tenant) {
-	switch n := rand.IntN(100); {
-	case n < 25: // a package that nobody asked for
-		m.mu.Lock()
-		m.newest++
-		name := fmt.Sprintf("fresh-%d", m.newest)
-		m.mu.Unlock()
-		m.submit(who, request{name, versions[0]}, false)
-	case n < 35: // one that others may be asking for at this moment
-		m.mu.Lock()
-		name := fmt.Sprintf("fresh-%d", max(1, m.newest-rand.IntN(3)))
-		m.mu.Unlock()
-		m.submit(who, request{name, versions[0]}, false)
-	case n < 50: // one that is watched
-		m.submit(who, request{fmt.Sprintf("watched-%d", rand.IntN(m.watched)), versions[rand.IntN(len(versions))]}, false)
-	case n < 53: // one that is to be looked at again
-		m.submit(who, request{fmt.Sprintf("again-%d", rand.IntN(5)), versions[0]}, true)
-	case n < 56:
-		m.submit(who, request{fmt.Sprintf("fresh-%d", rand.IntN(1000)), lacking}, false)
-	case n < 75:
-		m.poll()
-	case n < 80:
-		m.cancel()
-	case n < 90:
-		m.get("/packages/search?q=fresh-1", "")
-	case n < 96:
-		m.get(fmt.Sprintf("/packages/npm/watched-%d/versions/%s", rand.IntN(m.watched), versions[0]), "")
-	case n < 98:
-		m.get("/orgs/"+who.id+"/watchlists", who.key)
-	default: // a watchlist that comes in the midst of it all; what it hears of is luck
-		id, err := m.client.watchlist(who, "late", m.receiver, fmt.Sprintf("watched-%d", rand.IntN(m.watched)))
-		if id != "" && err == nil {
-			m.ledger.note("watchlists")
-		}
-	}
-}
-
-// tell notes an answer that is none of those which the API promises.
-func (m *mix) tell(what string, a answer, err error, fine ...int) bool {
-	switch {
-	case errors.Is(err, errRefused):
-		m.ledger.note("refused")
-		return false
-	case err != nil:
-		m.ledger.note("broken")
-		return false
-	}
-	for _, status := range fine {
-		if a.status == status {
-			m.ledger.note(fmt.Sprintf("%s %d", what, status))
-			return true
-		}
-	}
-	m.ledger.complain("%s: %s", what, a.brief())
-	return false
-}
-
-func (m *mix) submit(who tenant, r request, force bool) {
-	if force {
-		m.ledger.mu.Lock()
-		m.ledger.forced[r]++
-		m.ledger.mu.Unlock()
-	}
-	a, s, err := m.client.submit(who, r.name, r.version, force)
-	if err != nil && !errors.Is(err, errRefused) {
-		m.ledger.mu.Lock()
-		m.ledger.lost[who.id]++
-		m.ledger.mu.Unlock()
-	}
-	if m.tell("submit", a, err, http.StatusOK, http.StatusAccepted) && a.status == http.StatusAccepted {
-		m.ledger.mu.Lock()
-		m.ledger.promised[s.ID] = promise{who.id, r}
-		m.ledger.mu.Unlock()
-	}
-}
-
-func (m *mix) poll() {
-	id, org := m.ledger.any()
-	if id == "" {
-		return
-	}
-	a, err := m.client.do("GET", "/scans/"+id, m.key(org), nil)
-	m.ledger.mu.Lock()
-	gone := m.ledger.cancelled[id]
-	m.ledger.mu.Unlock()
-	if gone {
-		m.tell("poll", a, err, http.StatusOK, http.StatusNotFound)
-	} else {
-		m.tell("poll", a, err, http.StatusOK)
-	}
-}
-
-func (m *mix) cancel() {
-	id, org := m.ledger.any()
-	if id == "" {
-		return
-	}
-	m.ledger.mu.Lock()
-	again := m.ledger.cancelled[id]
-	m.ledger.cancelled[id] = true
-	m.ledger.mu.Unlock()
-	a, err := m.client.do("DELETE", "/scans/"+id, m.key(org), nil)
-	if again {
-		m.tell("cancel", a, err, http.StatusOK, http.StatusNotFound)
-	} else {
-		m.tell("cancel", a, err, http.StatusOK)
-	}
-}
-
-func (m *mix) get(path, key string) {
-	a, err := m.client.do("GET", path, key, nil)
-	m.tell("read", a, err, http.StatusOK, http.StatusNotFound)
-}
-
-func (m *mix) key(org string) string {
-	for _, t := range m.tenants {
-		if t.id == org {
-			return t.key
-		}
-	}
-	return ""
-}
-
-// newMix makes organisations with watchlists, and a crowd that is not loose yet.
-func newMix(t testing.TB, s *site, c *client, pause time.Duration) *mix {
+// fill puts packages into a database, of which only their names can be found.
+func fill(t testing.TB, st *store.Store, n int) {
 	t.Helper()
-	m := &mix{client: c, ledger: newLedger(), receiver: s.receiver, watched: 10, pause: pause}
-	for i := range 3 {
-		who := s.tenant(fmt.Sprintf("tenant-%d", i))
-		m.tenants = append(m.tenants, who)
-		var packages []string
-		for j := i; j < m.watched; j++ {
-			packages = append(packages, fmt.Sprintf("watched-%d", j))
+	words := []string{"node", "native", "bcrypt", "sqlite", "canvas", "sharp", "usb", "serial", "port", "crypto", "hash", "zip", "fast", "json", "image", "addon"}
+	word := func() string { return words[rand.IntN(len(words))] }
+	analysis := text(t, st, "SELECT id FROM analysis")
+	seq := count(t, st, "SELECT max(seq) FROM package")
+	err := st.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		for first := 0; first < n; first += 1000 {
+			var rows []store.Package
+			for i := first; i < min(n, first+1000); i++ {
+				rows = append(rows, store.Package{
+					Ecosystem: target.NPM, Name: fmt.Sprintf("%s-%s-%s-%d", word(), word(), word(), i), AnalysisID: analysis, Version: "1.0.0",
+					SortVersion: target.SortVersion(target.NPM, "1.0.0"), RiskLevel: "low", RiskScore: 12, BinaryCount: 1, Seq: int64(seq + 1 + i),
+					Summary: "1 binary, which does what add-ons do and nothing that would be worth a longer sentence than this one",
+				})
+			}
+			if _, err := tx.Raw().NewInsert().Model(&rows).Exec(ctx); err != nil {
+				return err
+			}
 		}
-		id, err := c.watchlist(who, "early", s.receiver, packages...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.ledger.lists = append(m.ledger.lists, list{id, packages})
+		_, err := tx.Raw().NewRaw("UPDATE counter SET value = ? WHERE name = 'package'", seq+n).Exec(ctx)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return m
+}
+
+// hammer makes requests one after the other on some connections, and returns how
+// long each took, and how large the last answer was.
+func hammer(t *testing.T, p *process, who tenant, path func() string, clients int, lasts time.Duration) (all []time.Duration, size int64) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range clients {
+		wg.Go(func() {
+			took, n, err := strike(p.addr, who.key, path, lasts)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+			all, size = append(all, took...), n
+		})
+	}
+	wg.Wait()
+	if len(all) == 0 {
+		t.Fatal("no request was answered")
+	}
+	return all, size
+}
+
+// strike is one client, which does as little as it can.
+func strike(addr, key string, path func() string, lasts time.Duration) (took []time.Duration, size int64, err error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 64<<10)
+	for began := time.Now(); time.Since(began) < lasts; {
+		start := time.Now()
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nAccept-Encoding: gzip\r\n\r\n", path(), addr, key); err != nil {
+			return took, size, err
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return took, size, err
+		}
+		if size, err = io.Copy(io.Discard, resp.Body); err != nil {
+			return took, size, err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return took, size, fmt.Errorf("GET %s: %s", path(), resp.Status)
+		}
+		took = append(took, time.Since(start))
+	}
+	return took, size, nil
+}
+
+// TestLoadScans measures how many small packages are scanned in a minute, once
+// their files have been fetched.
+func TestLoadScans(t *testing.T) {
+	s := newSite(t, store.SQLite, 1, 0)
+	scans := 20
+	if *load {
+		scans = 1000
+	}
+	p := s.server()
+	p.start()
+	p.ready()
+	who := s.tenant("submitter")
+	c := newClient(p)
+	st := s.store()
+	for _, first := range []bool{true, false} {
+		ownBefore, childrenBefore := p.cpu()
+		began := time.Now()
+		for i := range scans {
+			if a, _, err := c.submit(who, fmt.Sprintf("fresh-%d", i), versions[0], !first); err != nil || a.status != http.StatusAccepted {
+				t.Fatal(a.brief(), err)
+			}
+		}
+		accepted := time.Since(began)
+		settled(t, st, 10*time.Minute)
+		own, children := p.cpu()
+		took := time.Since(began)
+		rate := float64(scans) / took.Minutes()
+		t.Logf("%s: %.0f scans a minute (accepted at %.0f/s), %v of CPU each, and %v of those that read them; %s", map[bool]string{true: "fetched", false: "again"}[first],
+			rate, float64(scans)/accepted.Seconds(), ((own - ownBefore) / time.Duration(scans)).Round(10*time.Microsecond),
+			((children - childrenBefore) / time.Duration(scans)).Round(10*time.Microsecond), machine())
+		goal(t, rate >= 2000, "%.0f scans a minute, want 2000", rate)
+	}
+}
+
+// TestLoadIdle measures what a server takes that has nothing to do, and how soon
+// it answers.
+func TestLoadIdle(t *testing.T) {
+	each(t, 1, 0, func(t *testing.T, s *site) {
+		p := s.server()
+		p.start()
+		start := p.ready()
+		lasts := 2 * time.Second
+		if *load {
+			lasts = *length
+		}
+		time.Sleep(lasts / 2)
+		before, _ := p.cpu()
+		time.Sleep(lasts)
+		after, _ := p.cpu()
+		busy := float64(after-before) / float64(lasts) * 100
+		t.Logf("answers after %v; idle: %.1f %% of a processor, %d MB resident; %s", start.Round(time.Millisecond), busy, p.resident()>>20, machine())
+		goal(t, start < time.Second, "answers after %v, want a second", start)
+		goal(t, busy < 1, "idle takes %.1f %% of a processor, want 1", busy)
+		goal(t, p.resident() < 60<<20, "idle takes %d MB, want 60", p.resident()>>20)
+	})
 }

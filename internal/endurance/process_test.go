@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -126,14 +127,22 @@ type process struct {
 	err   error         // how it did
 }
 
-// server returns a server that has an address and is not started.
+// server returns a server that has an address and is not started. Its port is none
+// of those that systems give to outgoing connections, so that it is still there
+// after a restart.
 func (s *site) server(args ...string) *process {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
+	s.t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err != nil {
+			continue // somebody has it
+		}
+		addr := l.Addr().String()
+		l.Close()
+		return &process{site: s, args: append([]string{"serve", "--listen", addr}, args...), addr: addr}
 	}
-	defer l.Close()
-	return &process{site: s, args: append([]string{"serve", "--listen", l.Addr().String()}, args...), addr: l.Addr().String()}
+	s.t.Fatal("no port is free")
+	return nil
 }
 
 func (s *site) worker(args ...string) *process {

@@ -23,8 +23,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/net/idna"
 )
 
 // Options configures a Client. A zero field means the default beside it.
@@ -198,7 +200,15 @@ func origin(u *url.URL) string {
 	return scheme + "://" + hostname(u) + ":" + port
 }
 
-// hostname returns the host in one spelling: small letters, no root dot.
+// hostname returns the host in one spelling: small letters, no root dot, and in
+// the letters by which net/http asks for it, to which a digit may be a wide one
+// (UTS #46).
 func hostname(u *url.URL) string {
-	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	host := u.Hostname()
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+			host = ascii
+		}
+	}
+	return strings.TrimSuffix(strings.ToLower(host), ".")
 }

@@ -3,19 +3,22 @@ package egress
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/core/pattern"
 )
 
-// Post sends body to rawURL once, and reads the answer, at most maxBytes of it.
-// It follows no redirect: what is sent was meant for one address. Any status is
+// Post sends data to rawURL once, and reads the answer, at most maxBytes of it:
+// with 0 its status and header alone, so that no body can be in the way. It follows no redirect: what is sent was meant for one address. Any status is
 // an answer; an error is a *fault.Error whose text holds no URL.
 func (c *Client) Post(ctx context.Context, rawURL string, header http.Header, data []byte, maxBytes int64, timeout time.Duration) (*Response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTotal)
@@ -49,6 +52,13 @@ func (c *Client) DialTrusted(ctx context.Context, network, address string) (net.
 	return c.dialOpen(ctx, network, address)
 }
 
+// TLS returns how to speak TLS to a server that the operator's own settings name.
+func (c *Client) TLS(host string) *tls.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &tls.Config{ServerName: host, RootCAs: c.roots, MinVersion: tls.VersionTLS12}
+}
+
 // checkTime bounds the name service in CheckURL.
 const checkTime = 2 * time.Second
 
@@ -69,13 +79,23 @@ func (c *Client) CheckURL(ctx context.Context, rawURL string) error {
 	case u.User != nil:
 		return fault.New(fault.Invalid, "a user in a URL is refused")
 	}
+	if text := u.Port(); text != "" || strings.HasSuffix(u.Host, ":") {
+		if port, err := strconv.ParseUint(text, 10, 16); err != nil || port == 0 {
+			return fault.New(fault.Invalid, "%q is no port", text)
+		}
+	}
 	return c.CheckHost(ctx, hostname(u))
 }
 
-// CheckHost is the part of CheckURL about the host alone.
+// CheckHost is the part of CheckURL about the host alone, in ASCII.
 func (c *Client) CheckHost(ctx context.Context, host string) error {
-	if number(host) {
-		return fault.New(fault.Invalid, "an address that is written as a number is refused").Try("write it with dots")
+	if _, err := netip.ParseAddr(host); err != nil {
+		switch {
+		case number(host):
+			return fault.New(fault.Invalid, "an address that is written as a number is refused").Try("write it with dots")
+		case !hostForm.MatchString(host) || len(host) > 253:
+			return fault.New(fault.Invalid, "not the name of a host")
+		}
 	}
 	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) && !c.opts.AllowPrivate {
 		return fault.New(fault.Invalid, "%s leads to this machine, which is refused", host)
@@ -90,22 +110,15 @@ func (c *Client) CheckHost(ctx context.Context, host string) error {
 	return nil
 }
 
-// number says whether a host is an IPv4 address in a spelling that only some
-// resolvers know: with few parts, in hexadecimal or octal (inet_aton).
-func number(host string) bool {
-	parts := strings.Split(host, ".")
-	for _, p := range parts {
-		if _, err := strconv.ParseUint(p, 0, 64); err != nil {
-			return false
-		}
-	}
-	if len(parts) != 4 {
-		return true
-	}
-	for _, p := range parts {
-		if n, err := strconv.ParseUint(p, 10, 64); err != nil || n > 255 || len(p) > 1 && p[0] == '0' {
-			return true
-		}
-	}
-	return false
-}
+// hostForm is the name of a host, less the dot at its end (RFC 1123, section 2.1).
+// The underscore is not allowed there, and is used.
+var hostForm = pattern.New(`^[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*$`)
+
+// lastNumber is a name whose last label is a number, which makes all of it an
+// IPv4 address (URL Standard, "ends in a number checker").
+var lastNumber = pattern.New(`(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.?$`)
+
+// number says whether a host, which is no address in its usual form, is one in a
+// spelling that only some resolvers know: with few parts, in hexadecimal or octal
+// (inet_aton).
+func number(host string) bool { return lastNumber.MatchString(host) }

@@ -6,6 +6,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Kind is a class of error. Each face of the program maps kinds to its own
@@ -48,6 +49,8 @@ type Error struct {
 
 	Field string // of a request that is wrong; empty if it is none
 	Value any    // of the field, which is shown to whoever sent it
+
+	Wait time.Duration // before asking again makes sense; 0 if it is not a matter of time
 }
 
 // Error returns the message, the help, and not the cause: what is not written
@@ -74,6 +77,9 @@ func (e *Error) In(field string, value any) *Error {
 	e.Field, e.Value = field, value
 	return e
 }
+
+// After says how long to wait before asking again.
+func (e *Error) After(wait time.Duration) *Error { e.Wait = wait; return e }
 
 // Try adds what the user can do about it.
 func (e *Error) Try(format string, args ...any) *Error {

@@ -38,8 +38,8 @@ func (s Streams) withServer(c *cobra.Command, f func(ctx context.Context, server
 }
 
 // group returns a command that only holds others.
-func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: noCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: noCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(commands...)
 	return c
 }
@@ -94,7 +94,7 @@ beside a server that runs.`,
 		Args:  args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, list []string) error {
 			return s.withServer(c, func(ctx context.Context, server *app.Server) error {
-				o, err := server.OrganizationBySlug(ctx, list[0])
+				o, err := organization(ctx, server, list[0])
 				if err != nil {
 					return err
 				}
@@ -125,7 +125,19 @@ beside a server that runs.`,
 			})
 		},
 	}
-	return group("org", "Make and list organizations", accountFlags(create), accountFlags(setPlan), accountFlags(list))
+	return group("org", "Make and list organizations", `An organization is who uses a server: it has a plan, keys, members, scans and
+watchlists, and sees nothing of another one. Make one before anything else. These
+commands work on the database, beside a server that runs; give them the --data or
+--database-url of the server.`, accountFlags(create), accountFlags(setPlan), accountFlags(list))
+}
+
+// organization returns the organization of a slug.
+func organization(ctx context.Context, server *app.Server, slug string) (app.Organization, error) {
+	o, err := server.OrganizationBySlug(ctx, slug)
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Kind == fault.NotFound {
+		return o, e.Try("loupe org list shows those that there are")
+	}
+	return o, err
 }
 
 func orgJSON(o app.Organization) any {
@@ -167,7 +179,7 @@ a key has those that keys of its API usually have.`,
 				return usageError{err}
 			}
 			return s.withServer(c, func(ctx context.Context, server *app.Server) error {
-				o, err := server.OrganizationBySlug(ctx, org)
+				o, err := organization(ctx, server, org)
 				if err != nil {
 					return err
 				}
@@ -205,7 +217,7 @@ a key has those that keys of its API usually have.`,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, list []string) error {
 			return s.withServer(c, func(ctx context.Context, server *app.Server) error {
-				o, err := server.OrganizationBySlug(ctx, org)
+				o, err := organization(ctx, server, org)
 				if err != nil {
 					return err
 				}
@@ -218,13 +230,14 @@ a key has those that keys of its API usually have.`,
 		},
 	}
 	revoke.Flags().StringVar(&org, "org", "", "`slug` of the organization")
+	revoke.PreRunE = func(c *cobra.Command, _ []string) error { return needed(c, "org", org) }
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the API keys of an organization",
 		Args:  args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return s.withServer(c, func(ctx context.Context, server *app.Server) error {
-				o, err := server.OrganizationBySlug(ctx, org)
+				o, err := organization(ctx, server, org)
 				if err != nil {
 					return err
 				}
@@ -246,7 +259,17 @@ a key has those that keys of its API usually have.`,
 		},
 	}
 	list.Flags().StringVar(&org, "org", "", "`slug` of the organization")
-	return group("key", "Make, list and revoke API keys", accountFlags(create), accountFlags(list), accountFlags(revoke))
+	list.PreRunE = func(c *cobra.Command, _ []string) error { return needed(c, "org", org) }
+	return group("key", "Make, list and revoke API keys", `A key is what a program sends to the APIs, as "Authorization: Bearer KEY". It belongs
+to an organization and may do what its scopes say. Only a hash of it is kept.`, accountFlags(create), accountFlags(list), accountFlags(revoke))
+}
+
+// needed refuses a flag without a value.
+func needed(c *cobra.Command, flag, value string) error {
+	if value == "" {
+		return usageError{fmt.Errorf("--%s is missing; see `%s --help`", flag, c.CommandPath())}
+	}
+	return nil
 }
 
 // expiry reads when a key ends: a time from now, or a date. The key works to the
@@ -288,7 +311,7 @@ input; without one they cannot sign in.`,
 				return err
 			}
 			return s.withServer(c, func(ctx context.Context, server *app.Server) error {
-				o, err := server.OrganizationBySlug(ctx, org)
+				o, err := organization(ctx, server, org)
 				if err != nil {
 					return err
 				}
@@ -313,7 +336,8 @@ input; without one they cannot sign in.`,
 	f.StringVar(&role, "role", "developer", "viewer, developer, admin, owner")
 	f.BoolVar(&staff, "staff", false, "they run this Loupe, and see every organization")
 	f.BoolVar(&asJSON, "json", false, "write one line of JSON")
-	return group("user", "Make members of organizations", accountFlags(create))
+	return group("user", "Make members of organizations", `A user is a person who signs in with an e-mail address and a password. What they may
+do in an organization is their role: viewer, developer, admin or owner.`, accountFlags(create))
 }
 
 // password reads a password from where no other user of the machine sees it.
@@ -347,5 +371,6 @@ form of a file for --config. Secrets are left out.`,
 		},
 	}
 	serverFlags(show.Flags())
-	return group("config", "Show the settings of a server", show)
+	return group("config", "Show the settings of a server", `Settings come from flags, else from the environment, else from the file of --config,
+else they have a default.`, show)
 }

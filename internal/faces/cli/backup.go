@@ -34,7 +34,7 @@ the secrets with which webhooks are signed. It is a tar archive packed by zstd.`
 			done, err := app.Backup(c.Context(), at, version(), list[0], s.Out, show.progress)
 			show.end()
 			if err != nil {
-				return err
+				return app.ExplainDatabase(err)
 			}
 			_, err = fmt.Fprintf(s.Err, "backup: %d rows of %d tables, %s, as of %s\n", done.Rows, done.Tables, enrich.Bytes(done.Bytes), done.At.Format(time.RFC3339))
 			return err
@@ -66,7 +66,7 @@ had not been done yet when the backup was made is done when a server starts.`,
 			done, err := app.Restore(c.Context(), at, list[0], force, show.progress)
 			show.end()
 			if err != nil {
-				return err
+				return app.ExplainDatabase(err)
 			}
 			_, err = fmt.Fprintf(s.Err, "restored: %d rows of %d tables, as of %s\n", done.Rows, done.Tables, done.At.Format(time.RFC3339))
 			return err
@@ -107,7 +107,7 @@ End all servers and workers first, and start them with the new place afterwards.
 			done, err := app.MoveDatabase(c.Context(), at, target, show.progress)
 			show.end()
 			if err != nil {
-				return err
+				return app.ExplainDatabase(err)
 			}
 			start := "loupe serve --data " + shellWord(target.DataDir)
 			if target.DatabaseURL != "" {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,10 @@ they are asked for. Everything is kept in the data folder, or in the Postgres of
 has accepted is done, whatever becomes of the process.
 
 Settings come from flags, from the environment variables that stand beside them,
-and from the file of --config; loupe config print shows them all.`,
+and from the file of --config; loupe config print shows them all. Secrets have no
+flag, as every user of a machine sees those: put STRIPE_SECRET_KEY and
+STRIPE_WEBHOOK_SECRET into the environment, and the password of Postgres into
+PGPASSWORD. On an empty database, serve says how to make the first key.`,
 		Example: `  loupe serve
   loupe serve --listen :8443 --tls-cert chain.pem --tls-key key.pem
   loupe serve --database-url postgres://loupe@db/loupe --workers 0`,
@@ -110,7 +114,7 @@ func (s Streams) open(ctx context.Context, cfg *config.Config, workers int) (*ap
 		Billing: billing.Options{Key: cfg.StripeKey, WebhookSecret: cfg.StripeWebhookSecret, APIBase: cfg.StripeAPIBase, Prices: cfg.StripePrices()},
 		Log:     log,
 	})
-	return server, log, err
+	return server, log, app.ExplainDatabase(err)
 }
 
 // logger writes the log to the standard error.
@@ -145,7 +149,7 @@ func (s Streams) serve(c *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, server.Close(context.WithoutCancel(ctx))) }()
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return fault.New(fault.Unavailable, "%s cannot be listened on", cfg.Listen).Try("choose another address with --listen, or end what listens there").Because(err)
+		return notListening(cfg.Listen, err)
 	}
 	tracer, err := newTracer(ctx, cfg)
 	if err != nil {
@@ -167,6 +171,23 @@ func (s Streams) serve(c *cobra.Command) (err error) {
 		return err
 	}
 	return s.run(ctx, server, func(ctx context.Context) error { return web.Serve(ctx, listener, certificates) })
+}
+
+// notListening says why nothing can listen on an address.
+func notListening(address string, err error) error {
+	out := fault.New(fault.Unavailable, "%s cannot be listened on", address).Try("write --listen as 127.0.0.1:8080, or as :8080 for all networks").Because(err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		out.Message = address + " is taken: another program listens there"
+		out.Help = "end it, or choose another address with --listen"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		out.Message = address + " is no address of this machine"
+		out.Help = "use :PORT for all of its addresses"
+	case errors.Is(err, syscall.EACCES):
+		out.Message = address + " is a port for which the system wants a privilege"
+		out.Help = "choose one above 1023, or let a proxy listen there"
+	}
+	return out
 }
 
 // welcome says where the server answers, and how to begin on an empty one.

@@ -28,9 +28,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, api *dialect.API,
 	case uncounted != nil:
 		api.FailWith(w, &seen.Request, uncounted)
 	case count.Over:
-		wait := max(1, int64(count.Reset.Sub(s.opt.Now()).Round(time.Second)/time.Second))
-		w.Header().Set("Retry-After", strconv.FormatInt(wait, 10))
-		api.FailWith(w, &seen.Request, fault.New(fault.Throttled, "Rate limit exceeded").Try("try again in %d seconds", wait))
+		wait := max(time.Second, count.Reset.Sub(s.opt.Now()).Round(time.Second))
+		api.FailWith(w, &seen.Request, fault.New(fault.Throttled, "Rate limit exceeded").Try("try again in %d seconds", wait/time.Second).After(wait))
 	case actor != nil && !access.Public && !actor.May(access.Scope):
 		api.FailWith(w, &seen.Request, fault.New(fault.Forbidden, "the key lacks the scope %s", access.Scope))
 	case actor != nil && access.Org > 0 && !actor.Belongs(segment(r, access.Org)):

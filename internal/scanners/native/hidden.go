@@ -159,7 +159,7 @@ func (s *subject) hiddenInData(finder *hidden.Finder) []disclosed {
 				d.place = sec.Addr + h.offset - sec.Offset
 				d.uses = s.program.usesOf(d.place, true)
 				// What stands right beside it was encoded in another way, and is no part of it.
-				d.alone = d.alone || len(s.program.DataRefs(d.place, d.place+1)) > 0
+				d.alone = d.alone || s.program.DataRefs(d.place, d.place+1).Len() > 0
 			}
 			out = append(out, d)
 		}
@@ -196,7 +196,7 @@ func (s *subject) named(part image.Range, most uint64) []image.Range {
 	}
 	var out []image.Range
 	last := uint64(0)
-	for _, r := range s.program.DataRefs(sec.Addr, sec.Addr+part.Size) {
+	for _, r := range s.program.DataRefs(sec.Addr, sec.Addr+part.Size).All() {
 		if r.Target == last && len(out) > 0 || !s.program.isOwn(r.Addr) {
 			continue
 		}

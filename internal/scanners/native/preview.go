@@ -94,7 +94,7 @@ func (p *program) rise(fn int) int {
 			break
 		}
 		up := -1
-		for _, r := range p.Callers(fn) {
+		for _, r := range p.Callers(fn).All() {
 			by := p.Func(r.Addr)
 			if by < 0 || by == fn || !p.isOwn(r.Addr) || r.Kind == code.Data {
 				continue

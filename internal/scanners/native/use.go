@@ -86,8 +86,8 @@ func (p *program) imports(wanted func(name string) bool) []imported {
 		imp := &p.bin.Imports[i]
 		one := imported{name: imp.Name, library: imp.Library, place: cmp.Or(imp.Stub, imp.Slot)}
 		refs := p.ImportRefs(i)
-		all := len(refs) <= fewRefs || wanted(imp.Name)
-		for _, r := range refs {
+		all := refs.Len() <= fewRefs || wanted(imp.Name)
+		for _, r := range refs.All() {
 			if p.Func(r.Addr) < 0 && r.Kind == code.Jump || imp.Stub != 0 && r.Addr-imp.Stub < stubSize {
 				continue // the stub itself
 			}
@@ -211,7 +211,7 @@ func (p *program) linked(wanted func(name string) bool) []imported {
 			continue
 		}
 		one := imported{name: name, source: fromSymbol, used: true, place: p.Functions[fn].Addr}
-		for _, r := range p.Callers(fn) {
+		for _, r := range p.Callers(fn).All() {
 			if p.isOwn(r.Addr) {
 				one.own = append(one.own, r.Addr)
 			}
@@ -241,7 +241,7 @@ func (p *program) calledByOwn(uses []uint64) bool {
 		if root, ok := p.Reached(fn); ok && root.Addr == p.Functions[fn].Addr {
 			return true
 		}
-		for _, r := range p.Callers(fn) {
+		for _, r := range p.Callers(fn).All() {
 			if by := p.Func(r.Addr); by >= 0 && by != fn && p.isOwn(r.Addr) {
 				return true
 			}
@@ -287,7 +287,7 @@ func (p *program) locate(e finding.Evidence, at uint64) finding.Evidence {
 	}
 	e.Function = p.functionName(fn)
 	var callers []int
-	for i, r := range p.Callers(fn) {
+	for i, r := range p.Callers(fn).All() {
 		if len(callers) == maxCallers || i == maxSites {
 			break
 		}
@@ -439,12 +439,12 @@ func (p *program) usesOf(addr uint64, table bool) []uint64 {
 // names, own code first.
 func (p *program) naming(start, addr uint64) []uint64 {
 	refs := p.DataRefs(start, addr+1)
-	if len(refs) == 0 {
+	if refs.Len() == 0 {
 		return nil
 	}
-	last := refs[len(refs)-1].Target
+	last := refs.At(refs.Len() - 1).Target
 	var own, others []uint64
-	for _, r := range refs {
+	for _, r := range refs.All() {
 		switch {
 		case r.Target != last:
 		case p.isOwn(r.Addr):
@@ -527,7 +527,7 @@ func (p *program) callsOf(addr uint64) []uint64 {
 		return nil
 	}
 	var out []uint64
-	for _, r := range p.Callers(fn) {
+	for _, r := range p.Callers(fn).All() {
 		if p.isOwn(r.Addr) {
 			out = append(out, r.Addr)
 		}
@@ -558,7 +558,7 @@ func (p *program) climb(uses []uint64) []uint64 {
 	for step := 0; step < maxClimb && len(layer) > 0 && len(sites) == 0; step++ {
 		out = out[:0]
 		for _, fn := range layer {
-			for _, r := range p.Callers(fn) {
+			for _, r := range p.Callers(fn).All() {
 				by := p.Func(r.Addr)
 				switch {
 				case by < 0 || seen[by] || len(seen) > maxClimbed:
@@ -612,7 +612,7 @@ func (p *program) around(addr uint64, calls int) map[int]bool {
 					visit(p.Func(r.Target))
 				}
 			}
-			for _, r := range p.Callers(fn) {
+			for _, r := range p.Callers(fn).All() {
 				visit(p.Func(r.Addr))
 			}
 		}

@@ -16,14 +16,13 @@ const (
 	remembered = 500 * time.Millisecond
 
 	// maxKnown bounds how many keys are remembered.
-	maxKnown = 10_000
+	maxKnown = 2000
 )
 
 // recent is a key that was looked up.
 type recent struct {
-	key   store.KeyAndPlan
-	found bool
-	at    time.Time
+	key *store.KeyAndPlan // nil if there is none
+	at  time.Time
 }
 
 // Authenticate returns who holds a key. It says no more than that a key is no
@@ -38,8 +37,8 @@ func (s *Service) Authenticate(ctx context.Context, text string) (*Actor, error)
 		return nil, err
 	}
 	now := s.now()
-	k := &r.key
-	if !r.found || !k.RevokedAt.IsZero() || !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt.Time) {
+	k := r.key
+	if k == nil || !k.RevokedAt.IsZero() || !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt.Time) {
 		return nil, bad
 	}
 	s.touch(k.ID, now)
@@ -65,7 +64,10 @@ func (s *Service) lookUp(ctx context.Context, sum [32]byte) (recent, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return recent{}, err
 	}
-	r = recent{key, err == nil, now}
+	r = recent{at: now}
+	if err == nil {
+		r.key = &key
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.known) >= maxKnown {

@@ -143,7 +143,9 @@ func (s *Service) RevokeKey(ctx context.Context, org string, by *Actor, id strin
 // of others.
 func CleanName(field, name string, most int) (string, error) {
 	name = strings.TrimSpace(name)
-	moves := func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) }
+	moves := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+	}
 	if n := utf8.RuneCountInString(name); n < 1 || n > most || !utf8.ValidString(name) || strings.ContainsFunc(name, moves) {
 		return "", fault.New(fault.Invalid, "%s: 1 to %d letters", field, most).In(field, name)
 	}

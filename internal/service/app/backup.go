@@ -145,7 +145,7 @@ func Restore(ctx context.Context, at Place, name string, force bool, progress Pr
 	if err != nil {
 		return Copied{}, err
 	}
-	st, err := openIdle(ctx, at, force)
+	st, err := openIdle(ctx, at, force, "take an empty one, or overwrite it with --force")
 	if err != nil {
 		return Copied{}, err
 	}
@@ -154,8 +154,8 @@ func Restore(ctx context.Context, at Place, name string, force bool, progress Pr
 }
 
 // openIdle opens, or makes, a database that nobody uses and, unless that is
-// forced, nobody has put anything into.
-func openIdle(ctx context.Context, at Place, force bool) (*store.Store, error) {
+// forced, nobody has put anything into: help says what to do otherwise.
+func openIdle(ctx context.Context, at Place, force bool, help string) (*store.Store, error) {
 	if err := store.Alone(ctx, at.options()); err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func openIdle(ctx context.Context, at Place, force bool) (*store.Store, error) {
 	if err == nil && !force {
 		var empty bool
 		if empty, err = st.Empty(ctx); err == nil && !empty {
-			err = fault.New(fault.Conflict, "there is something in the database already").Try("take an empty one")
+			err = fault.New(fault.Conflict, "there is something in the database already").Try("%s", help)
 		}
 	}
 	if err == nil {
@@ -204,7 +204,7 @@ func MoveDatabase(ctx context.Context, from, to Place, progress Progress) (Copie
 	if err := idle(ctx, source); err != nil {
 		return Copied{}, err
 	}
-	target, err := openIdle(ctx, to, false)
+	target, err := openIdle(ctx, to, false, "take an empty one")
 	if err != nil {
 		return Copied{}, err
 	}
@@ -220,3 +220,6 @@ func MoveDatabase(ctx context.Context, from, to Place, progress Progress) (Copie
 	}
 	return out, err
 }
+
+// ExplainDatabase says of an error of opening a database what to do about it.
+func ExplainDatabase(err error) error { return store.Explain(err) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"regexp"
+	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/core/target"
@@ -96,7 +97,7 @@ func (s *Server) Submit(ctx context.Context, by *Actor, req PackageRequest) (*Pa
 		if _, ok, err := tx.Org(by.OrgID).Use(ctx, scansMeter, store.Month(now), 1, by.Plan.Month); err != nil {
 			return err
 		} else if !ok {
-			return fault.New(fault.Exhausted, "Monthly scan limit exceeded")
+			return fault.New(fault.Exhausted, "Monthly scan limit exceeded").After(nextMonth(now).Sub(now))
 		}
 		if again.JobID, err = s.enqueueScan(ctx, tx, again.ID); err != nil {
 			return err
@@ -108,6 +109,12 @@ func (s *Server) Submit(ctx context.Context, by *Actor, req PackageRequest) (*Pa
 		return nil, err
 	}
 	return &scan, nil
+}
+
+// nextMonth returns when the month after t begins.
+func nextMonth(t time.Time) time.Time {
+	year, month, _ := t.UTC().Date()
+	return time.Date(year, month+1, 1, 0, 0, 0, 0, time.UTC)
 }
 
 // fresh returns an analysis that was made with what is known today, or nil.
@@ -145,7 +152,7 @@ func (s *Server) PackageScan(ctx context.Context, by *Actor, id string) (*Packag
 // CancelScan ends a scan that has not ended, and forgets one that has.
 func (s *Server) CancelScan(ctx context.Context, by *Actor, id string) error {
 	var scan PackageScan
-	err := s.change(ctx, by, by.OrgID, "scan.cancel", func(ctx context.Context, _ *store.Tx, o store.OrgTx) (string, any, error) {
+	err := s.change(ctx, by, by.OrgID, "scan.cancel", func(ctx context.Context, tx *store.Tx, o store.OrgTx) (string, any, error) {
 		var err error
 		if scan, err = o.Scan(ctx, id); err != nil {
 			return id, nil, err
@@ -153,8 +160,12 @@ func (s *Server) CancelScan(ctx context.Context, by *Actor, id string) error {
 		if !scan.Status.Open() {
 			return id, nil, o.DeleteScan(ctx, id)
 		}
-		scan, err = o.CancelScan(ctx, id, store.At(s.now()))
-		return id, nil, err
+		if scan, err = o.CancelScan(ctx, id, store.At(s.now())); err != nil || !scan.Status.Open() {
+			return id, nil, err
+		}
+		// It ends here and not by its worker, which may have died: then its job is
+		// cancelled, and nobody would look at the scan again.
+		return id, nil, tx.FinishScan(ctx, id, store.ScanEnd{Status: store.ScanCancelled, At: store.At(s.now())})
 	})
 	if err != nil || scan.JobID == 0 {
 		return err

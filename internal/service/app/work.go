@@ -64,16 +64,7 @@ func (s *Server) runScan(ctx context.Context, job *jobs.Job) error {
 	}
 	found, err := s.analyze(ctx, row.Ecosystem, row.Name, row.Version, row.Fresh, s.stages(ctx, row.ID))
 	if err == nil {
-		return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
-			if err := found.save(ctx, tx); err != nil {
-				return err
-			}
-			end := store.ScanEnd{Status: store.ScanComplete, Stage: stagePersist, AnalysisID: found.analysis.ID, At: store.At(s.now())}
-			if err := tx.FinishScan(ctx, row.ID, end); err != nil {
-				return err
-			}
-			return job.Complete(ctx, tx)
-		})
+		return s.keepScan(ctx, job, &row, found)
 	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, jobs.ErrCancelled):
@@ -104,6 +95,38 @@ func (s *Server) finishScan(ctx context.Context, job *jobs.Job, row *store.Scan,
 		}
 		return job.Complete(ctx, tx)
 	})
+}
+
+// keepScan ends a scan with what it found, unless somebody ended it meanwhile. If
+// another worker kept an analysis of the version first, that is the result, or
+// what this one is held against if it was to be made anew.
+func (s *Server) keepScan(ctx context.Context, job *jobs.Job, row *store.Scan, found *result) error {
+	for {
+		if err := found.hold(ctx); err != nil {
+			return err
+		}
+		if known := found.known(); known != nil && !row.Fresh {
+			return s.finishScan(ctx, job, row, store.ScanEnd{Status: store.ScanComplete, AnalysisID: known.ID, CacheHit: true})
+		}
+		ended := false
+		err := s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
+			if err := found.save(ctx, tx); err != nil {
+				return err
+			}
+			end := store.ScanEnd{Status: store.ScanComplete, Stage: stagePersist, AnalysisID: found.analysis.ID, At: store.At(s.now())}
+			err := tx.FinishScan(ctx, row.ID, end)
+			if ended = fault.Is(err, fault.Conflict); err != nil {
+				return err
+			}
+			return job.Complete(ctx, tx)
+		})
+		if ended {
+			return nil
+		}
+		if !errors.Is(err, errStale) {
+			return err
+		}
+	}
 }
 
 // giveScanUp says of a scan whose job failed too often that it failed.
@@ -194,30 +217,56 @@ func (s *Server) runAnalysis(ctx context.Context, job *jobs.Job) error {
 		}
 		return err
 	}
-	return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if err := found.save(ctx, tx); err != nil {
+	for {
+		if err := found.hold(ctx); err != nil || found.known() != nil {
 			return err
 		}
-		return job.Complete(ctx, tx)
-	})
+		err := s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
+			if err := found.save(ctx, tx); err != nil {
+				return err
+			}
+			return job.Complete(ctx, tx)
+		})
+		if !errors.Is(err, errStale) {
+			return err
+		}
+	}
 }
 
 // A result is an analysis that is not kept yet.
 type result struct {
 	server   *Server
+	report   *report.Report
 	analysis store.Analysis
 	docs     []store.Document
 	change   monitor.Change
 }
 
-// save keeps an analysis and tells who watches the package.
+// errStale is when a result was held against what is no longer the analysis
+// before it, or against nothing though somebody wants to know by now.
+var errStale = errors.New("app: another analysis was kept, or a watch begun, meanwhile")
+
+// save keeps an analysis and tells who watches the package. With errStale the
+// transaction must not be committed, and the result be held against the one
+// before it anew.
 func (r *result) save(ctx context.Context, tx *store.Tx) error {
 	a := r.analysis
-	if _, err := tx.SaveAnalysis(ctx, &a, r.docs...); err != nil {
+	before, err := tx.SaveAnalysis(ctx, &a, r.docs...)
+	if err != nil {
 		return err
+	}
+	if held := r.change.Before; (before == nil) != (held == nil || held.Version != a.Version) || before != nil && before.ID != held.ID {
+		return errStale
 	}
 	r.analysis.ID = a.ID // the same if the transaction is begun anew
 	r.change.Analysis = &a
+	if r.change.Before != nil && r.change.Diff == nil { // nobody wanted to know
+		lists, err := tx.WatchlistsOf(ctx, a.Ecosystem, a.Name, a.Version)
+		if err == nil && len(lists) > 0 {
+			err = errStale
+		}
+		return err
+	}
 	if !r.change.Telling() {
 		return nil
 	}
@@ -244,7 +293,7 @@ func (s *Server) analyze(ctx context.Context, eco target.Ecosystem, name, versio
 		return nil, err
 	}
 	a := report.NewAnalysis(r)
-	out := &result{server: s, docs: []store.Document{{Kind: reportDocument, Data: whole}}}
+	out := &result{server: s, report: r, docs: []store.Document{{Kind: reportDocument, Data: whole}}}
 	if marks != nil {
 		out.docs = append(out.docs, store.Document{Kind: marksDocument, Data: marks})
 	}
@@ -253,35 +302,45 @@ func (s *Server) analyze(ctx context.Context, eco target.Ecosystem, name, versio
 		RiskScore: a.RiskScore, RiskLevel: string(a.RiskLevel), Summary: a.Summary, BinaryCount: a.BinaryCount, TotalSize: a.TotalBinarySize,
 		SourceMatch: a.SourceMatchConfidence, Model: a.AIModel, CreatedAt: store.At(r.CompletedAt),
 	}
-	out.change, err = s.changed(ctx, &out.analysis, r)
-	return out, err
+	return out, nil
 }
 
-// changed holds an analysis against the one before it, if anybody wants to know.
-// The one before is the newest of the same version, or else that of the highest
-// lower version.
-func (s *Server) changed(ctx context.Context, a *store.Analysis, r *report.Report) (c monitor.Change, err error) {
-	c.Analysis = a
-	lists, err := s.store.WatchlistsOf(ctx, a.Ecosystem, a.Name, a.Version)
-	if err != nil || len(lists) == 0 {
-		return c, err
-	}
+// hold holds a result against the analysis before it: the newest of the same
+// version, or else that of the highest lower version. The two are compared if
+// anybody wants to know.
+func (r *result) hold(ctx context.Context) error {
+	s, a := r.server, &r.analysis
+	r.change = monitor.Change{Analysis: a}
 	before, err := s.store.AnalysisOf(ctx, a.Ecosystem, a.Name, a.Version)
 	if fault.Is(err, fault.NotFound) {
 		before, err = s.store.AnalysisBelow(ctx, a.Ecosystem, a.Name, a.Version)
 	}
 	if fault.Is(err, fault.NotFound) {
-		return c, nil
+		return nil
 	}
 	if err != nil {
-		return c, err
+		return err
+	}
+	r.change.Before = &before
+	lists, err := s.store.WatchlistsOf(ctx, a.Ecosystem, a.Name, a.Version)
+	if err != nil || len(lists) == 0 {
+		return err
 	}
 	older, err := s.marked(ctx, before.ID)
 	if err != nil {
-		return c, err
+		return err
 	}
-	c.Before, c.Diff = &before, compareReports(older, r)
-	return c, nil
+	r.change.Diff = compareReports(older, r.report)
+	return nil
+}
+
+// known returns the analysis of the same version, made with what is known today,
+// that another worker kept while this one was made, or nil.
+func (r *result) known() *store.Analysis {
+	if b := r.change.Before; b != nil && b.Version == r.analysis.Version && b.Rules == r.analysis.Rules {
+		return b
+	}
+	return nil
 }
 
 // staged turns the events of a scan into stages.

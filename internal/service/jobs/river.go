@@ -24,23 +24,25 @@ type engine interface {
 
 func open(st *store.Store, cfg *river.Config) (engine, error) {
 	if st.Engine() == store.SQLite {
-		return newClient(riversqlite.New(st.Writer()), cfg, (*store.Tx).SQLite)
+		driver := &quietDriver{Driver: riversqlite.New(st.Writer()), writer: st.Writer(), rung: make(chan struct{}, 1)}
+		return newClient(driver, cfg, (*store.Tx).SQLite, driver.ring)
 	}
-	return newClient(riverpgxv5.New(st.Pool()), cfg, (*store.Tx).Postgres)
+	return newClient(riverpgxv5.New(st.Pool()), cfg, (*store.Tx).Postgres, func() {})
 }
 
 // A client is River with transactions of one type.
 type client[T any] struct {
 	*river.Client[T]
 	within func(*store.Tx) T
+	ring   func() // before a transaction is committed that notifies
 }
 
-func newClient[T any](driver riverdriver.Driver[T], cfg *river.Config, within func(*store.Tx) T) (engine, error) {
+func newClient[T any](driver riverdriver.Driver[T], cfg *river.Config, within func(*store.Tx) T, ring func()) (engine, error) {
 	c, err := river.NewClient(driver, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return client[T]{c, within}, nil
+	return client[T]{c, within, ring}, nil
 }
 
 func (c client[T]) insert(ctx context.Context, tx *store.Tx, args envelope, opts *river.InsertOpts) (int64, error) {
@@ -48,11 +50,13 @@ func (c client[T]) insert(ctx context.Context, tx *store.Tx, args envelope, opts
 	if err != nil {
 		return 0, err
 	}
+	c.ring()
 	return res.Job.ID, nil
 }
 
 func (c client[T]) cancel(ctx context.Context, tx *store.Tx, id int64) error {
 	_, err := c.JobCancelTx(ctx, c.within(tx), id)
+	c.ring()
 	return err
 }
 
@@ -68,7 +72,7 @@ func (q *Queue) config() *river.Config {
 		Logger:                      slog.New(severe{q.log.Handler()}),
 		SkipUnknownJobCheck:         true, // other processes may have the handler
 		FetchCooldown:               10 * time.Millisecond,
-		FetchPollInterval:           500 * time.Millisecond,
+		FetchPollInterval:           time.Second,
 		JobTimeout:                  -1,
 		RescueStuckJobsAfter:        2 * longest,
 		RetryPolicy:                 policy{q},

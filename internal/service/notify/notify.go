@@ -54,9 +54,12 @@ func New(st *store.Store, opt Options) *Service {
 // before the first message.
 func (s *Service) Use(q *jobs.Queue) { s.jobs = q }
 
-// deliver is the job that sends a message.
+// deliver is the job of one attempt to send a message. Times are in milliseconds
+// since 1970.
 type deliver struct {
 	Delivery string `json:"delivery"`
+	Due      int64  `json:"due"`   // of the attempt: if the message is due at another time, that is another job's
+	Since    int64  `json:"since"` // when it was asked for
 }
 
 // Kind names the job.
@@ -68,18 +71,34 @@ func (s *Service) Send(ctx context.Context, tx *store.Tx, org string, d *store.D
 	if err := tx.Org(org).CreateDelivery(ctx, d); err != nil {
 		return err
 	}
-	_, err := s.jobs.EnqueueTx(ctx, tx, deliver{d.ID}, jobs.Insert{Class: jobs.Deliver})
+	at := d.CreatedAt.UnixMilli()
+	_, err := s.jobs.EnqueueTx(ctx, tx, deliver{d.ID, at, at}, jobs.Insert{Class: jobs.Deliver})
 	return err
 }
 
-// Again has a message of an organisation sent once more, under its id.
+// Again has a message of an organisation sent once more, under its id, and tried
+// as long as a new one.
 func (s *Service) Again(ctx context.Context, tx *store.Tx, org, id string) error {
-	if err := tx.Org(org).Redeliver(ctx, id, store.At(s.opt.Now())); err != nil {
+	if err := hold(ctx, tx, id); err != nil {
 		return err
 	}
-	_, err := s.jobs.EnqueueTx(ctx, tx, deliver{id}, jobs.Insert{Class: jobs.Deliver})
+	d, err := tx.Org(org).Delivery(ctx, id)
+	if err != nil {
+		return err
+	}
+	at := store.At(s.opt.Now())
+	if at.Equal(d.NextAt.Time) { // an attempt for this very moment waits
+		at = store.At(at.Add(time.Millisecond))
+	}
+	if err := tx.Org(org).Redeliver(ctx, id, at); err != nil {
+		return err
+	}
+	_, err = s.jobs.EnqueueTx(ctx, tx, deliver{id, at.UnixMilli(), at.UnixMilli()}, jobs.Insert{Class: jobs.Deliver})
 	return err
 }
+
+// hold lets nobody else note anything about a message until the transaction ends.
+func hold(ctx context.Context, tx *store.Tx, id string) error { return tx.Lock(ctx, "delivery "+id) }
 
 // CheckDestination says why a message cannot go to a destination, or nil.
 func (s *Service) CheckDestination(ctx context.Context, channel, destination string) error {
@@ -87,6 +106,9 @@ func (s *Service) CheckDestination(ctx context.Context, channel, destination str
 	case Email:
 		return checkAddress(destination)
 	case Slack, Webhook:
+		if len(destination) > maxURL {
+			return fault.New(fault.Invalid, "destination: longer than %d bytes", maxURL).In("destination", nil)
+		}
 		err := s.opt.Egress.CheckURL(ctx, destination)
 		if err == nil {
 			return nil
@@ -104,9 +126,8 @@ const (
 	// answerTime is how long a receiver may take to answer.
 	answerTime = 10 * time.Second
 
-	// maxAnswer is how much of an answer is read, in bytes: nobody looks at it,
-	// but a connection can be used again once it is read.
-	maxAnswer = 4 << 10
+	// maxURL bounds a destination, in bytes.
+	maxURL = 2000
 )
 
 // backoff is how long to wait after an attempt, the first being 1: 5 s, 30 s,
@@ -119,7 +140,7 @@ func backoff(attempt int) time.Duration {
 
 // Handler runs the jobs of messages.
 func (s *Service) Handler() jobs.Handler {
-	return jobs.Handler{Kind: deliver{}.Kind(), Timeout: 2 * time.Minute, Run: s.run}
+	return jobs.Handler{Kind: deliver{}.Kind(), Timeout: 2 * time.Minute, Run: s.run, GaveUp: s.gaveUp}
 }
 
 // run sends one message, and notes how that went. The note is written after the
@@ -131,36 +152,75 @@ func (s *Service) run(ctx context.Context, job *jobs.Job) error {
 		return jobs.Cancel(err)
 	}
 	d, err := s.store.DeliveryByID(ctx, args.Delivery)
-	if fault.Is(err, fault.NotFound) || err == nil && d.Status != store.DeliveryPending {
+	if fault.Is(err, fault.NotFound) || err == nil && !args.meant(&d) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	status, failure := s.send(ctx, &d)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if cause := context.Cause(ctx); failure != nil && cause != nil && !errors.Is(cause, jobs.ErrTimeout) {
+		return cause // this process stops, and another one goes on
 	}
-	now := s.opt.Now()
-	attempt := store.Attempt{Status: store.DeliveryDelivered, ResponseStatus: status, At: store.At(now)}
-	if failure != nil {
-		_, attempt.Error = fault.Of(failure)
-		attempt.Status = store.DeliveryDead
-		if next := now.Add(s.opt.Backoff(d.Attempts + 1)); !errors.Is(failure, errForever) && next.Sub(d.CreatedAt.Time) < lifetime {
-			attempt.Status, attempt.NextAt = store.DeliveryPending, store.At(next)
-		}
-	}
-	return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if err := tx.RecordAttempt(ctx, d.ID, attempt); err != nil && !fault.Is(err, fault.Conflict) {
+	attempt := s.judge(&d, args, status, failure)
+	return s.store.Write(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error {
+		if err := s.note(ctx, tx, args, attempt); err != nil {
 			return err
-		}
-		if attempt.Status == store.DeliveryPending {
-			if _, err := s.jobs.EnqueueTx(ctx, tx, args, jobs.Insert{Class: jobs.Deliver, At: attempt.NextAt.Time}); err != nil {
-				return err
-			}
 		}
 		return job.Complete(ctx, tx)
 	})
+}
+
+// meant says whether a job is the one for the next attempt to send a message.
+func (args deliver) meant(d *store.Delivery) bool {
+	return d.Status == store.DeliveryPending && d.NextAt.UnixMilli() == args.Due
+}
+
+// judge says what becomes of a message after an attempt.
+func (s *Service) judge(d *store.Delivery, args deliver, status int, failure error) store.Attempt {
+	now := s.opt.Now()
+	a := store.Attempt{Status: store.DeliveryDelivered, ResponseStatus: status, At: store.At(now)}
+	if failure == nil {
+		return a
+	}
+	_, a.Error = fault.Of(failure)
+	a.Status = store.DeliveryDead
+	next := now.Add(s.opt.Backoff(d.Attempts + 1))
+	if !errors.Is(failure, errForever) && next.Sub(time.UnixMilli(args.Since)) < lifetime {
+		a.Status, a.NextAt = store.DeliveryPending, store.At(next)
+	}
+	return a
+}
+
+// note writes down how an attempt went, and has the next one made. If the message
+// was asked for again meanwhile, that goes on as if there had been no attempt.
+func (s *Service) note(ctx context.Context, tx *store.Tx, args deliver, a store.Attempt) error {
+	if err := hold(ctx, tx, args.Delivery); err != nil {
+		return err
+	}
+	d, err := tx.DeliveryByID(ctx, args.Delivery)
+	if fault.Is(err, fault.NotFound) || err == nil && !args.meant(&d) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := tx.RecordAttempt(ctx, d.ID, a); err != nil || a.Status != store.DeliveryPending {
+		return err
+	}
+	args.Due = a.NextAt.UnixMilli()
+	_, err = s.jobs.EnqueueTx(ctx, tx, args, jobs.Insert{Class: jobs.Deliver, At: a.NextAt.Time})
+	return err
+}
+
+// gaveUp says of a message that no attempt came to an end.
+func (s *Service) gaveUp(ctx context.Context, tx *store.Tx, job *jobs.Job, why error) error {
+	var args deliver
+	if err := job.Decode(&args); err != nil {
+		return nil // it is about nothing
+	}
+	_, text := fault.Of(why)
+	return s.note(ctx, tx, args, store.Attempt{Status: store.DeliveryDead, Error: text, At: store.At(s.opt.Now())})
 }
 
 // errForever is within a failure that another attempt will not mend.
@@ -183,7 +243,7 @@ func (s *Service) send(ctx context.Context, d *store.Delivery) (status int, err 
 	default:
 		return 0, fault.New(fault.Invalid, "there is no channel %q", d.Channel).Because(errForever)
 	}
-	resp, err := s.opt.Egress.Post(ctx, d.Destination, header, body, maxAnswer, answerTime)
+	resp, err := s.opt.Egress.Post(ctx, d.Destination, header, body, 0, answerTime) // nobody looks at the body of the answer
 	if err != nil {
 		return 0, err
 	}
@@ -211,7 +271,7 @@ func slackText(body []byte) ([]byte, error) {
 		Text string `json:"text"`
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, fmt.Errorf("notify: a message without text: %w", err)
+		return nil, fmt.Errorf("notify: a message without text: %w", errors.Join(err, errForever))
 	}
 	return json.Marshal(m)
 }

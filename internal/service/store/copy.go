@@ -90,7 +90,11 @@ func OpenAsIs(ctx context.Context, opt Options) (*Store, error) {
 
 // version returns the version of a database's schema.
 func version(ctx context.Context, db bun.IDB) (n int, err error) {
-	if err := db.NewRaw("SELECT coalesce(max(version), 0) FROM schema_version").Scan(ctx, &n); err != nil || n == 0 {
+	err = db.NewRaw("SELECT coalesce(max(version), 0) FROM schema_version").Scan(ctx, &n)
+	if err != nil && state(err) != "42P01" && codeSQLite(err) != sqlite3.SQLITE_ERROR { // for no such table
+		return 0, failed(err)
+	}
+	if err != nil || n == 0 {
 		return 0, fault.New(fault.Invalid, "this is not a database of Loupe").Try("check --data and --database-url").Because(err)
 	}
 	all, err := readMigrations()
@@ -449,7 +453,7 @@ func portable(t Type, v any) (any, error) {
 	case TypeBytes:
 		switch b := v.(type) {
 		case []byte:
-			return b, nil
+			return append([]byte{}, b...), nil // none is not NULL
 		case string: // written by hand
 			return []byte(b), nil
 		}

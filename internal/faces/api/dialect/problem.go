@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -75,6 +77,9 @@ func problemOf(r *Request, err error) Problem {
 	p := Problem{Kind: kind, Message: text, Request: r}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		p.Field, p.Value = e.Field, e.Value
+		if e.Wait > 0 {
+			r.Header.Set("Retry-After", strconv.FormatInt(max(1, int64(e.Wait.Round(time.Second)/time.Second)), 10))
+		}
 	}
 	if kind == fault.Internal || kind == fault.Unavailable {
 		r.Failure = err

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -64,13 +65,19 @@ func matches(header, tag string) bool {
 
 // AcceptsGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
 func AcceptsGzip(header string) bool {
+	others := false
 	for part := range strings.SplitSeq(header, ",") {
 		coding, weight, _ := strings.Cut(part, ";")
-		if coding = strings.TrimSpace(coding); !strings.EqualFold(coding, "gzip") && coding != "*" {
-			continue
+		coding, wanted := strings.TrimSpace(coding), !unwanted.MatchString(weight)
+		switch {
+		case strings.EqualFold(coding, "gzip"):
+			return wanted
+		case coding == "*":
+			others = wanted
 		}
-		q := strings.TrimRight(strings.TrimPrefix(strings.ReplaceAll(weight, " ", ""), "q=0"), ".0")
-		return !strings.HasPrefix(strings.ReplaceAll(weight, " ", ""), "q=0") || q != ""
 	}
-	return false
+	return others
 }
+
+// unwanted is the weight of a coding that is not wanted.
+var unwanted = regexp.MustCompile(`(?i)^\s*q\s*=\s*0(?:\.0*)?\s*$`)

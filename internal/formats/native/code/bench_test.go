@@ -94,7 +94,7 @@ func BenchmarkCorpus(b *testing.B) {
 		}
 	})
 	b.Run("callers", ask(func(c *code.Code) { c.Callers(0) }))
-	b.Run("imports", ask(func(c *code.Code) { c.Uses() }))
+	b.Run("imports", ask(func(c *code.Code) { c.ImportRefs(0) }))
 	b.Run("data", ask(func(c *code.Code) { c.DataRefs(0, 1) }))
 	b.Run("reached", ask(func(c *code.Code) { c.Reached(0) }))
 }

@@ -1,6 +1,7 @@
 package code
 
 import (
+	"iter"
 	"sort"
 	"sync"
 
@@ -27,7 +28,7 @@ type links struct {
 	to      []int32    // by reference: what it leads to; -1 if that has no number
 	via     []int32    // by pointer: what it leads to
 	first   []int32    // by number: where what leads to it begins in refs
-	refs    []Ref
+	refs    []int32    // references, by number and address
 }
 
 // linked numbers what references lead to, and groups them by it.
@@ -48,10 +49,10 @@ func (c *Code) linked() *links {
 		for i := 2; i < len(l.first); i++ {
 			l.first[i] += l.first[i-1]
 		}
-		l.refs = make([]Ref, l.first[len(l.first)-1])
+		l.refs = make([]int32, l.first[len(l.first)-1])
 		for i, n := range l.to {
 			if n >= 0 {
-				l.refs[l.first[n+1]] = c.Refs[i]
+				l.refs[l.first[n+1]] = int32(i)
 				l.first[n+1]++
 			}
 		}
@@ -129,10 +130,33 @@ func (c *Code) places() (s addressSet, via []int32) {
 	return s, via
 }
 
+// A Group is references that lead to the same.
+type Group struct {
+	refs []Ref // of the code
+	in   []int32
+}
+
+// Len returns how many there are.
+func (g Group) Len() int { return len(g.in) }
+
+// At returns the one at index i.
+func (g Group) At(i int) Ref { return g.refs[g.in[i]] }
+
+// All yields them with their indices.
+func (g Group) All() iter.Seq2[int, Ref] {
+	return func(yield func(int, Ref) bool) {
+		for i, n := range g.in {
+			if !yield(i, g.refs[n]) {
+				return
+			}
+		}
+	}
+}
+
 // between returns the references to what is numbered from n up to before m.
-func (l *links) between(n, m int) []Ref {
-	lo, hi := l.first[n], l.first[m]
-	return l.refs[lo:hi:hi]
+func (c *Code) between(n, m int) Group {
+	l := &c.graph.links
+	return Group{c.Refs, l.refs[l.first[n]:l.first[m]]}
 }
 
 // From returns the references that stand in function fn, by address.
@@ -173,42 +197,31 @@ func (c *Code) within(fn int) (lo, hi int) {
 
 // Callers returns the places that call, jump to or take the address of function
 // fn, in code, by address. Tables of pointers that hold it are [Code.Pointers].
-func (c *Code) Callers(fn int) []Ref {
+func (c *Code) Callers(fn int) Group {
 	if fn < 0 || fn >= len(c.Functions) {
-		return nil
+		return Group{}
 	}
-	return c.linked().between(fn, fn+1)
+	c.linked()
+	return c.between(fn, fn+1)
 }
 
 // ImportRefs returns the references to an import, by its index in the image's
 // Imports, by address.
-func (c *Code) ImportRefs(i int) []Ref {
+func (c *Code) ImportRefs(i int) Group {
 	if i < 0 || i >= len(c.Image.Imports) {
-		return nil
+		return Group{}
 	}
-	l := c.linked()
-	return l.between(l.imports+i, l.imports+i+1)
-}
-
-// Uses returns the references to each import that has any, by its index in the
-// image's Imports.
-func (c *Code) Uses() map[int][]Ref {
-	out := map[int][]Ref{}
-	for i := range c.Image.Imports {
-		if refs := c.ImportRefs(i); len(refs) > 0 {
-			out[i] = refs
-		}
-	}
-	return out
+	n := c.linked().imports + i
+	return c.between(n, n+1)
 }
 
 // DataRefs returns the references to addresses from lo up to before hi, by the
 // address that they name, then by their own.
-func (c *Code) DataRefs(lo, hi uint64) []Ref {
+func (c *Code) DataRefs(lo, hi uint64) Group {
 	l := c.linked()
 	i, _ := l.places.search(lo)
 	j, _ := l.places.search(max(lo, hi))
-	return l.between(len(c.Functions)+i, len(c.Functions)+j)
+	return c.between(len(c.Functions)+i, len(c.Functions)+j)
 }
 
 // Func returns the index of the function that holds addr, or -1. Where sizes

@@ -47,14 +47,16 @@ func registers(name string) bool {
 
 // reach is what is reached from where, once somebody asks.
 type reach struct {
-	once  sync.Once
-	roots []Root
-	walk  walk
+	makeRoots sync.Once
+	roots     []Root
+
+	makeWalk sync.Once
+	walk     walk
 }
 
 // Roots returns where the code is entered, by kind and address.
 func (c *Code) Roots() []Root {
-	c.makeReach()
+	c.reach.makeRoots.Do(func() { c.reach.roots = c.findRoots() })
 	return c.reach.roots
 }
 
@@ -148,13 +150,12 @@ func (c *Code) findRoots() []Root {
 
 // makeReach walks from the roots over functions and blocks of data.
 func (c *Code) makeReach() {
-	c.reach.once.Do(func() {
+	c.reach.makeWalk.Do(func() {
 		w := walk{c: c, links: c.linked()}
 		none := step{root: -1}
 		w.funcs = slices.Repeat([]step{none}, len(c.Functions))
 		w.data = slices.Repeat([]step{none}, len(w.links.places.list))
-		c.reach.roots = c.findRoots()
-		for i, r := range c.reach.roots {
+		for i, r := range c.Roots() {
 			w.root = int32(i)
 			w.visit(r.Addr, rooted)
 			w.drain()

@@ -251,31 +251,38 @@ func TestRootsByKind(t *testing.T) {
 	}
 }
 
+func list(g code.Group) (out []code.Ref) {
+	for i, r := range g.All() {
+		if r != g.At(i) || i >= g.Len() {
+			panic("All and At differ")
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
 func TestGraph(t *testing.T) {
 	m := reachable(t)
 	m.Imports = []image.Import{{Name: "none"}, {Name: "some", Slot: dataAddr}}
 	c := code.Read(m)
-	if refs := c.ImportRefs(1); len(refs) != 1 || refs[0].Addr != textAddr+5 || refs[0].Kind != code.Taken {
+	if refs := list(c.ImportRefs(1)); len(refs) != 1 || refs[0].Addr != textAddr+5 || refs[0].Kind != code.Taken {
 		t.Errorf("references to the import: %+v", refs)
 	}
-	if refs := c.ImportRefs(0); len(refs) != 0 {
+	if refs := list(c.ImportRefs(0)); len(refs) != 0 {
 		t.Errorf("references to an import without a slot: %+v", refs)
-	}
-	if uses := c.Uses(); len(uses) != 1 || len(uses[1]) != 1 {
-		t.Errorf("uses: %+v", uses)
 	}
 	m = reachable(t)
 	c = code.Read(m)
-	if refs := c.Callers(0); len(refs) != 1 || refs[0].Addr != textAddr+0x40 {
+	if refs := list(c.Callers(0)); len(refs) != 1 || refs[0].Addr != textAddr+0x40 {
 		t.Errorf("callers of the first function: %+v", refs)
 	}
-	if refs := c.Callers(4); len(refs) != 0 {
+	if refs := list(c.Callers(4)); len(refs) != 0 {
 		t.Errorf("callers of the last function: %+v", refs)
 	}
-	if refs := c.DataRefs(dataAddr, dataAddr+1); len(refs) != 1 || refs[0].Addr != textAddr+5 {
+	if refs := list(c.DataRefs(dataAddr, dataAddr+1)); len(refs) != 1 || refs[0].Addr != textAddr+5 {
 		t.Errorf("references to the data: %+v", refs)
 	}
-	if refs := c.DataRefs(dataAddr+1, ^uint64(0)); len(refs) != 0 {
+	if refs := list(c.DataRefs(dataAddr+1, ^uint64(0))); len(refs) != 0 {
 		t.Errorf("references to other data: %+v", refs)
 	}
 	if refs := c.From(0); len(refs) != 2 {
@@ -386,14 +393,14 @@ func check(t *testing.T, c *code.Code) {
 			uses++
 		}
 	}
-	for _, refs := range c.Uses() {
-		uses -= len(refs)
+	for i := range c.Image.Imports {
+		uses -= c.ImportRefs(i).Len()
 	}
 	if uses != 0 {
 		t.Errorf("uses differ by %d", uses)
 	}
 	for fn := range c.Functions {
-		callers += len(c.Callers(fn))
+		callers += c.Callers(fn).Len()
 		from += len(c.From(fn))
 		c.Reached(fn)
 		chain := c.Chain(fn, 4)
@@ -404,7 +411,7 @@ func check(t *testing.T, c *code.Code) {
 	if callers > len(c.Refs) || from > len(c.Refs) {
 		t.Errorf("%d callers, %d in functions, of %d references", callers, from, len(c.Refs))
 	}
-	data := c.DataRefs(0, ^uint64(0))
+	data := list(c.DataRefs(0, ^uint64(0)))
 	if !slices.IsSortedFunc(data, func(a, b code.Ref) int { return compareAddr(a.Target, b.Target) }) {
 		t.Error("data references are not in order")
 	}
@@ -462,7 +469,7 @@ func TestSynthetic(t *testing.T) {
 		}
 		for i, imp := range c.Image.Imports {
 			calls := 0
-			for _, r := range c.ImportRefs(i) {
+			for _, r := range c.ImportRefs(i).All() {
 				if r.Kind == code.Call {
 					calls++
 				}
@@ -472,7 +479,7 @@ func TestSynthetic(t *testing.T) {
 			}
 		}
 		texts := 0
-		for _, r := range c.DataRefs(0, ^uint64(0)) {
+		for _, r := range c.DataRefs(0, ^uint64(0)).All() {
 			if s := cString(c, r.Target); s == "10.0.0.1" || s == "hello" || s == "a text" {
 				texts++
 			}

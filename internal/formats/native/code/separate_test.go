@@ -95,7 +95,7 @@ func TestSeparate(t *testing.T) {
 				}
 				names := func(table, by string) {
 					fn := c.Func(at[by] &^ thumb)
-					if !slices.ContainsFunc(c.DataRefs(at[table], at[table]+1), func(r code.Ref) bool { return c.Func(r.Addr) == fn }) {
+					if !slices.ContainsFunc(list(c.DataRefs(at[table], at[table]+1)), func(r code.Ref) bool { return c.Func(r.Addr) == fn }) {
 						t.Errorf("%s, %#x, is not named in %s", table, at[table], by)
 					}
 				}

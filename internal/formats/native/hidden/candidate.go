@@ -125,7 +125,7 @@ func (r *runner) decoding(fn, deep int) bool {
 // callers returns the functions that call or name one, as far as they are wanted.
 func (r *runner) callers(fn int, wanted func(addr uint64) bool) []int {
 	var out []int
-	for _, ref := range r.c.Callers(fn) {
+	for _, ref := range r.c.Callers(fn).All() {
 		if by := r.c.Func(ref.Addr); by >= 0 && by != fn && wanted(ref.Addr) && !slices.Contains(out, by) {
 			out = append(out, by)
 		}

@@ -307,8 +307,8 @@ func sightings(f *hidden.Finder, im *image.Image, words []string) []sighting {
 		for _, find := range f.Scan(im.Bytes(sec)) {
 			addr := sec.Addr + uint64(find.Offset)
 			fn := -1
-			if refs := c.DataRefs(addr-min(addr, 16), addr+1); len(refs) > 0 {
-				fn = c.Func(refs[len(refs)-1].Addr)
+			if refs := c.DataRefs(addr-min(addr, 16), addr+1); refs.Len() > 0 {
+				fn = c.Func(refs.At(refs.Len() - 1).Addr)
 			}
 			out = append(out, sighting{words[find.Word], fn, find.How})
 		}

@@ -152,7 +152,7 @@ func (n *neighbours) between(lo, hi int, l Library) {
 // known code.
 func (n *neighbours) started(i int) bool {
 	found := false
-	for _, r := range n.c.Callers(i) {
+	for _, r := range n.c.Callers(i).All() {
 		from := n.c.Func(r.Addr)
 		if from < 0 || from == i || n.marks[from].Library == Own && !n.start[from] {
 			continue
@@ -202,7 +202,7 @@ func (n *neighbours) drop() {
 // private reports whether all code close by that refers to a function is known,
 // or may be.
 func (n *neighbours) private(i int) bool {
-	for _, r := range n.c.Callers(i) {
+	for _, r := range n.c.Callers(i).All() {
 		from := n.c.Func(r.Addr)
 		if from >= 0 && (n.marks[from].Library != Own || n.may[from] != Own) {
 			continue

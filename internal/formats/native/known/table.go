@@ -87,16 +87,16 @@ func newTable(b []byte) (*bodyTable, error) {
 		b = b[max(n, 0):]
 		return v
 	}
-	size := 1024
-	for total := next(); size < int(min(total, uint64(len(b))))*2; {
-		size *= 2
-	}
+	left := min(next(), uint64(len(b)))
+	size := int(left + left/2 + 1) // two of three are taken
 	t := &bodyTable{slots: make([]uint64, size), filter: make([]uint64, 1<<beginBits/64)}
+	clear(t.slots) // or memory comes in twice: once when it is read, and once when it is written
 	for len(b) > 0 {
 		l, count := next(), next()
-		if l == 0 || l >= uint64(len(libraries)) || count > uint64(len(b)) || count > uint64(size/2) {
+		if l == 0 || l >= uint64(len(libraries)) || count > left {
 			return nil, errData
 		}
+		left -= count
 		key := Key(0)
 		for range count {
 			if len(b) == 0 {
@@ -112,7 +112,7 @@ func newTable(b []byte) (*bodyTable, error) {
 func (t *bodyTable) add(k Key, library byte) {
 	b := k >> (keyBits - beginBits)
 	t.filter[b/64] |= 1 << (b % 64)
-	for i := t.slot(k); ; i = (i + 1) & (len(t.slots) - 1) {
+	for i := t.slot(k); ; i = t.behind(i) {
 		switch {
 		case t.slots[i] == 0:
 			t.slots[i] = uint64(k)<<8 | uint64(library)
@@ -124,7 +124,17 @@ func (t *bodyTable) add(k Key, library byte) {
 }
 
 // slot is where the search for a key begins. Keys are hashes already.
-func (t *bodyTable) slot(k Key) int { return int(k) & (len(t.slots) - 1) }
+func (t *bodyTable) slot(k Key) int {
+	return int(uint64(uint32(k)) * uint64(len(t.slots)) >> wholeBits)
+}
+
+// behind is where it goes on.
+func (t *bodyTable) behind(i int) int {
+	if i++; i == len(t.slots) {
+		return 0
+	}
+	return i
+}
 
 // begins reports whether a known body may begin so.
 func (t *bodyTable) begins(b uint32) bool {
@@ -138,7 +148,7 @@ func (t *bodyTable) library(body []byte) Library {
 		return Own
 	}
 	k := keyOf(body)
-	for i := t.slot(k); t.slots[i] != 0; i = (i + 1) & (len(t.slots) - 1) {
+	for i := t.slot(k); t.slots[i] != 0; i = t.behind(i) {
 		if t.slots[i]>>8 == uint64(k) {
 			return Library(t.slots[i])
 		}

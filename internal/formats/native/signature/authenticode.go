@@ -249,8 +249,8 @@ func (f *peFile) digest(h crypto.Hash) []byte {
 	end := min(f.table.Offset+f.table.Size, size)
 	w := h.New()
 	cursor.Hash(w, f.data[:f.checksum])
-	cursor.Hash(w, f.data[f.checksum+4 : f.entry])
-	cursor.Hash(w, f.data[f.entry+8 : f.table.Offset])
+	cursor.Hash(w, f.data[f.checksum+4:f.entry])
+	cursor.Hash(w, f.data[f.entry+8:f.table.Offset])
 	cursor.Hash(w, f.data[end:])
 	f.digests[h] = w.Sum(nil)
 	return f.digests[h]
@@ -292,14 +292,14 @@ func (f *peFile) sectionDigest(h crypto.Hash) []byte {
 	}
 	w := h.New()
 	cursor.Hash(w, f.data[:f.checksum])
-	cursor.Hash(w, f.data[f.checksum+4 : f.entry])
-	cursor.Hash(w, f.data[f.entry+8 : f.headers])
+	cursor.Hash(w, f.data[f.checksum+4:f.entry])
+	cursor.Hash(w, f.data[f.entry+8:f.headers])
 	hashed := f.headers
 	for _, r := range f.ordered() {
 		if hashed+r.Size > uint64(len(f.data)) {
 			return nil // sections overlap, and a few bytes would be hashed for ever
 		}
-		cursor.Hash(w, f.data[r.Offset : r.Offset+r.Size])
+		cursor.Hash(w, f.data[r.Offset:r.Offset+r.Size])
 		hashed += r.Size
 	}
 	if hashed < f.table.Offset {

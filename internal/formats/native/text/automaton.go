@@ -38,8 +38,13 @@ func build(words []string) *automaton {
 	// A tree of the words first, in which 0 stands for no edge. It is made level
 	// by level, so that the states near the root, where most of the time is spent,
 	// lie close together.
+	most := 1 // states
+	for _, w := range words {
+		most += len(w)
+	}
+	a.next, a.ending = make([]uint16, 0, most*a.width), make([][]uint16, 0, most)
 	add := func() uint16 {
-		a.next = append(a.next, make([]uint16, a.width)...)
+		a.next = a.next[:len(a.next)+a.width]
 		a.ending = append(a.ending, nil)
 		return uint16(len(a.ending) - 1)
 	}

@@ -264,7 +264,7 @@ func (r *Reader) through(site uint64, v Value) []Value {
 		return []Value{v}
 	}
 	var out []Value
-	for _, ref := range r.c.Callers(fn) {
+	for _, ref := range r.c.Callers(fn).All() {
 		if len(out) == maxCallers {
 			break
 		}

@@ -1,0 +1,4 @@
+package dialect
+
+// Unmarshal reads the JSON of a request.
+var Unmarshal = unmarshal
