@@ -37,6 +37,6 @@ bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 generate: ## rewrite golden files and generated pages
-	$(GO) test ./internal/rules ./internal/report ./internal/faces/cli -update
+	$(GO) test ./internal/rules ./internal/report ./internal/faces/cli ./internal/faces/api/binshield -update
 
 .PHONY: help build test race lint verify cross fuzz bench generate

@@ -42,7 +42,7 @@ func TestLoadReads(t *testing.T) {
 	if *load {
 		packages, clients, lasts = large, 16, *length
 	}
-	p := s.server("--workers", "1")
+	p := s.server("--workers", "1", "--pprof")
 	p.start()
 	p.ready()
 	who := s.tenant("reader")
@@ -172,7 +172,7 @@ func TestLoadScans(t *testing.T) {
 	if *load {
 		scans = 1000
 	}
-	p := s.server()
+	p := s.server("--pprof")
 	p.start()
 	p.ready()
 	who := s.tenant("submitter")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -23,8 +24,13 @@ import (
 	"github.com/loupe-sec/loupe/internal/service/storetest"
 )
 
+var given = flag.String("program", "", "a `file` to test, rather than what is built of this source")
+
 // program is where the program is, which is built once.
 var program = sync.OnceValues(func() (string, error) {
+	if *given != "" {
+		return filepath.Abs(*given)
+	}
 	name := filepath.Join(folder, "loupe")
 	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", name, "../../cmd/loupe").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -73,7 +79,7 @@ func newSite(t testing.TB, engine store.Engine, binaries int, slow time.Duration
 	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
 		s.env = append(s.env, name+"="+os.Getenv(name))
 	}
-	s.env = append(s.env, "npm_config_registry="+s.registry.URL, "LOUPE_ALLOW_PRIVATE_NETWORKS=true", "LOUPE_LOG_LEVEL=warn", "LOUPE_DATA="+s.data)
+	s.env = append(s.env, "npm_config_registry="+s.registry.URL, "LOUPE_ALLOW_PRIVATE_NETWORKS=true", "LOUPE_DATA="+s.data)
 	if s.database.URL != "" {
 		s.env = append(s.env, "LOUPE_DATABASE_URL="+s.database.URL)
 	}
@@ -122,7 +128,7 @@ type process struct {
 	args  []string
 	addr  string // of a server
 	cmd   *exec.Cmd
-	said  *bytes.Buffer
+	log   string // file with what it says on its standard error
 	ended chan struct{} // closed when it has
 	err   error         // how it did
 }
@@ -139,14 +145,14 @@ func (s *site) server(args ...string) *process {
 		}
 		addr := l.Addr().String()
 		l.Close()
-		return &process{site: s, args: append([]string{"serve", "--listen", addr}, args...), addr: addr}
+		return &process{site: s, args: append([]string{"serve", "--listen", addr}, args...), addr: addr, log: filepath.Join(s.t.TempDir(), "log")}
 	}
 	s.t.Fatal("no port is free")
 	return nil
 }
 
 func (s *site) worker(args ...string) *process {
-	return &process{site: s, args: append([]string{"worker"}, args...)}
+	return &process{site: s, args: append([]string{"worker"}, args...), log: filepath.Join(s.t.TempDir(), "log")}
 }
 
 // start starts a process. It is killed when the test ends.
@@ -157,9 +163,13 @@ func (p *process) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	log, err := os.OpenFile(p.log, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() // it has the file by then
 	p.cmd = exec.CommandContext(context.Background(), name, p.args...)
-	p.said = &bytes.Buffer{}
-	p.cmd.Env, p.cmd.Stderr = p.site.env, p.said
+	p.cmd.Env, p.cmd.Stderr = p.site.env, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -191,12 +201,18 @@ func (p *process) ready() time.Duration {
 		}
 		select {
 		case <-p.ended:
-			t.Fatalf("loupe %s ended: %v\n%s", strings.Join(p.args, " "), p.err, p.said)
+			t.Fatalf("loupe %s ended: %v\n%s", strings.Join(p.args, " "), p.err, p.said())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 	t.Fatalf("loupe %s does not answer", strings.Join(p.args, " "))
 	return 0
+}
+
+// said returns the end of what a process said since it was started.
+func (p *process) said() []byte {
+	text, _ := os.ReadFile(p.log) // or nothing, beside the failure that is told
+	return text[max(0, len(text)-2000):]
 }
 
 // kill ends a process as a failing machine would.
@@ -219,7 +235,7 @@ func (p *process) stop() time.Duration {
 		t.Fatalf("loupe %s does not end", strings.Join(p.args, " "))
 	}
 	if p.err != nil {
-		t.Errorf("loupe %s: %v\n%s", strings.Join(p.args, " "), p.err, p.said)
+		t.Errorf("loupe %s: %v\n%s", strings.Join(p.args, " "), p.err, p.said())
 	}
 	return time.Since(began)
 }

@@ -47,7 +47,7 @@ func askReady(ctx context.Context, cfg *config.Config) error {
 		return notListening(cfg.Listen, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
+		host = "127.0.0.1" // not localhost: a container may have no file of hosts
 	}
 	scheme := "http"
 	if cfg.TLSCert != "" {

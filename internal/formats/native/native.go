@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loupe-sec/loupe/internal/core/parallel"
 	"github.com/loupe-sec/loupe/internal/formats/native/elf"
 	"github.com/loupe-sec/loupe/internal/formats/native/entropy"
 	"github.com/loupe-sec/loupe/internal/formats/native/golang"
@@ -29,6 +30,8 @@ const (
 	maxImages = 512 // slices of fat files, objects of static libraries
 	maxTexts  = 200 // telling texts of a binary
 	maxNotes  = 50  // about the file as a whole
+
+	large = 4 << 20 // bytes of an image that is worth two processors
 )
 
 // A Binary is an image with everything that is derived from it.
@@ -142,8 +145,13 @@ func clean(name string) string {
 // derive fills in what the image says of its origin, and what follows from that.
 func (b *Binary) derive() {
 	m := b.Image
-	b.GoInfo = golang.Read(m)
-	b.RustInfo = rust.Read(m)
+	asGo, asRust := func() { b.GoInfo = golang.Read(m) }, func() { b.RustInfo = rust.Read(m) }
+	if len(m.Data) < large {
+		asGo()
+		asRust()
+	} else {
+		parallel.Do(asGo, asRust)
+	}
 	made := toolchain.Read(m, b.GoInfo, b.RustInfo)
 	b.Language, b.Languages, b.Toolchain = made.Language, made.Languages, made.Tools
 	if b.GoInfo != nil {

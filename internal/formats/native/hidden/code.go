@@ -442,7 +442,7 @@ func (r *runner) look() {
 		b := r.bytes(p, lo, hi)
 		r.mem.work += len(b) / 4
 		r.f.texts.finder.scan(b, func(l, start int) bool {
-			r.found(r.f.texts.literals[l].word, lo+uint64(start), 1)
+			r.found(int(r.f.texts.literals[l].word), lo+uint64(start), 1)
 			return true
 		})
 		if r.windows { // letters of two bytes
@@ -452,7 +452,7 @@ func (r *runner) look() {
 					thin = append(thin, b[i])
 				}
 				r.f.texts.finder.scan(thin, func(l, start int) bool {
-					r.found(r.f.texts.literals[l].word, lo+uint64(odd+2*start), 2)
+					r.found(int(r.f.texts.literals[l].word), lo+uint64(odd+2*start), 2)
 					return true
 				})
 			}

@@ -64,10 +64,10 @@ type set struct {
 
 // A literal says what one of a finder's literals stands for.
 type literal struct {
-	word   int
+	word   int32
+	length int32 // of base64 and hexadecimal, in characters
+	arg    int8  // of rotated: bits; of based: bytes of the group before the word; of ramped: of the first pair, its place in the word
 	form   form
-	arg    int // of rotated: bits; of based: bytes of the group before the word; of ramped: of the first pair, its place in the word
-	length int // of base64 and hexadecimal, in characters
 }
 
 // A form is how a word is turned into a literal.
@@ -96,10 +96,21 @@ func New(words []string) *Finder {
 	f := &Finder{words: slices.Clone(words), short: map[string]int{}}
 	var xor, add, plain, ramp, texts build
 	var lags [17]build
-	plain.expect(14 * len(words))
-	for _, b := range []*build{&xor, &add, &ramp, &texts} {
-		b.expect(2 * len(words))
+	all := 0
+	for _, w := range words {
+		all += len(w) + 1
 	}
+	plain.expect(14*len(words), 20*all)
+	texts.expect(len(words), all)
+	for _, b := range []*build{&xor, &add, &ramp} {
+		b.expect(2*len(words), 2*all)
+	}
+	for n := range lags {
+		if keyLength(n) {
+			lags[n].expect(len(words), all)
+		}
+	}
+	var buf []byte // for what is worked out about a word
 	for i, w := range f.words {
 		p := pattern{w, len(w)}
 		if len(w) < fullWord {
@@ -111,34 +122,37 @@ func New(words []string) *Finder {
 			continue
 		}
 		f.grams.add(w)
-		one := func(form form) literal { return literal{word: i, form: form} }
+		one := func(form form) literal { return literal{word: int32(i), form: form} }
 		b := []byte(p.text)
 		texts.add(b, one(forward))
-		xor.add(apart(b, 1), one(forward))
+		buf = apart(buf[:0], b, 1)
+		xor.add(buf, one(forward))
 		if len(w) >= fullWord {
-			back := slices.Clone(b)
-			slices.Reverse(back)
-			xor.add(apart(back, 1), one(backward))
+			slices.Reverse(buf)
+			xor.add(buf, one(backward))
 		}
-		dd := second(b)
-		if len(dd) >= 5 {
-			add.add(dd, one(forward))
-			add.add(negative(dd), one(negated))
+		if buf = second(buf[:0], b); len(buf) >= 5 {
+			add.add(buf, one(forward))
+			for k := range buf {
+				buf[k] = -buf[k]
+			}
+			add.add(buf, one(negated))
 		}
 		for n := range lags {
-			if n > 1 && len(w)-n >= minApart && (n <= 8 || n == 16) {
-				if d := apart([]byte(w), n); varied(d) {
-					lags[n].add(d, one(forward))
+			if keyLength(n) && len(w)-n >= minApart {
+				if buf = apart(buf[:0], b[:len(w)], n); varied(buf) {
+					lags[n].add(buf, one(forward))
 				}
 			}
 		}
 		if len(w) >= minRamp {
 			for from := range 2 {
-				ramp.add(pairs([]byte(w), from), literal{word: i, form: ramped, arg: from})
+				buf = pairs(buf[:0], b[from:len(w)])
+				ramp.add(buf, literal{word: int32(i), form: ramped, arg: int8(from)})
 			}
 		}
 		if len(w) >= fullWord {
-			forms(&plain, i, w)
+			buf = forms(&plain, int32(i), b[:len(w)], buf)
 		}
 	}
 	f.xor, f.add, f.ramp, f.plain, f.texts = xor.set(), add.set(), ramp.set(), plain.set(), texts.set()
@@ -148,6 +162,9 @@ func New(words []string) *Finder {
 	return f
 }
 
+// keyLength reports whether keys of n bytes are looked for, and not only of one.
+func keyLength(n int) bool { return 2 <= n && n <= 8 || n == 16 }
+
 const (
 	minApart = 5  // differences that must agree for a key of several bytes
 	minRamp  = 11 // letters of a word under a key that counts up
@@ -156,7 +173,7 @@ const (
 // minTurned is how many letters of a word ROT13 must change.
 const minTurned = 5
 
-func changed(turned []byte, w string) (n int) {
+func changed(turned, w []byte) (n int) {
 	for k := range turned {
 		if turned[k] != w[k] {
 			n++
@@ -165,53 +182,54 @@ func changed(turned []byte, w string) (n int) {
 	return n
 }
 
-// forms adds the encodings of a word that turn it into other fixed bytes.
-func forms(to *build, word int, w string) {
+// forms adds the encodings of a word that turn it into other fixed bytes. It
+// works in buf, and returns that.
+func forms(to *build, word int32, w, buf []byte) []byte {
 	for n := 1; n < 8; n++ {
-		turned := to.room(len(w))
-		for k := range turned {
-			turned[k] = bits.RotateLeft8(w[k], n)
+		buf = buf[:0]
+		for _, c := range w {
+			buf = append(buf, bits.RotateLeft8(c, n))
 		}
-		to.add(turned, literal{word: word, form: rotated, arg: n})
+		to.add(buf, literal{word: word, form: rotated, arg: int8(n)})
 	}
-	turned := to.room(len(w))
-	for k := range turned {
-		turned[k] = byte(turn13(rune(w[k])))
+	buf = buf[:0]
+	for _, c := range w {
+		buf = append(buf, byte(turn13(rune(c))))
 	}
-	if changed(turned, w) >= minTurned { // digits stay as they are
-		to.add(turned, literal{word: word, form: rot13})
+	if changed(buf, w) >= minTurned { // digits stay as they are
+		to.add(buf, literal{word: word, form: rot13})
 	}
 	for _, digits := range []string{"0123456789abcdef", "0123456789ABCDEF"} {
-		h := to.room(2 * len(w))
-		for k := range len(w) {
-			h[2*k], h[2*k+1] = digits[w[k]>>4], digits[w[k]&15]
+		buf = buf[:0]
+		for _, c := range w {
+			buf = append(buf, digits[c>>4], digits[c&15])
 		}
-		to.add(h, literal{word: word, form: hexed, length: len(h)})
+		to.add(buf, literal{word: word, form: hexed, length: int32(len(buf))})
 	}
 	for before := range 3 {
-		all := to.room(base64.StdEncoding.EncodedLen(before + len(w)))
-		base64.StdEncoding.Encode(all, append(make([]byte, before, 64), w...))
-		core := all[(before*8+5)/6 : (before+len(w))*8/6] // what depends on the word alone
-		l := literal{word: word, form: based, arg: before, length: len(core)}
+		buf = base64.StdEncoding.AppendEncode(buf[:0], append(make([]byte, before, 64), w...))
+		core := buf[(before*8+5)/6 : (before+len(w))*8/6] // what depends on the word alone
+		l := literal{word: word, form: based, arg: int8(before), length: int32(len(core))}
 		to.add(core, l)
-		if url := forURLs(to.room(len(core)), core); !bytes.Equal(url, core) {
-			to.add(url, l)
+		if forURLs(core) {
+			to.add(core, l)
 		}
 	}
+	return buf
 }
 
-// forURLs turns base64 into its form for addresses (RFC 4648, section 5).
-func forURLs(to, core []byte) []byte {
+// forURLs turns base64 into its form for addresses (RFC 4648, section 5), and
+// reports whether that is another.
+func forURLs(core []byte) (differs bool) {
 	for i, c := range core {
 		switch c {
 		case '+':
-			c = '-'
+			core[i], differs = '-', true
 		case '/':
-			c = '_'
+			core[i], differs = '_', true
 		}
-		to[i] = c
 	}
-	return to
+	return differs
 }
 
 // turn13 is ROT13.
@@ -227,32 +245,23 @@ func turn13(r rune) rune {
 
 // build collects a set.
 type build struct {
-	bytes    [][]byte
+	text     []byte
+	ends     []int32
 	literals []literal
-	spare    []byte
 }
 
-// expect makes room for n literals.
-func (b *build) expect(n int) {
-	b.bytes, b.literals = make([][]byte, 0, n), make([]literal, 0, n)
-}
-
-// room returns n bytes.
-func (b *build) room(n int) []byte {
-	if len(b.spare) < n {
-		b.spare = make([]byte, max(n, 16<<10))
-	}
-	out := b.spare[:n:n]
-	b.spare = b.spare[n:]
-	return out
+// expect makes room for n literals of so many bytes in all.
+func (b *build) expect(n, size int) {
+	b.text, b.ends, b.literals = make([]byte, 0, size), make([]int32, 0, n), make([]literal, 0, n)
 }
 
 func (b *build) add(text []byte, l literal) {
-	b.bytes = append(b.bytes, text)
+	b.text = append(b.text, text...)
+	b.ends = append(b.ends, int32(len(b.text)))
 	b.literals = append(b.literals, l)
 }
 
-func (b *build) set() set { return set{newMatcher(b.bytes), b.literals} }
+func (b *build) set() set { return set{newMatcher(b.text, b.ends), b.literals} }
 
 func distinct(s string) int {
 	var seen [256]bool
@@ -272,37 +281,26 @@ func varied(d []byte) bool {
 	return zeros <= len(d)/3 && distinct(string(d)) >= min(len(d)-1, 5)
 }
 
-// apart returns the exclusive or of all bytes that lie n apart.
-func apart(b []byte, n int) []byte {
-	out := make([]byte, len(b)-n)
-	for i := range out {
-		out[i] = b[i] ^ b[i+n]
+// apart appends the exclusive or of all bytes that lie n apart.
+func apart(to, b []byte, n int) []byte {
+	for i := range len(b) - n {
+		to = append(to, b[i]^b[i+n])
 	}
-	return out
+	return to
 }
 
-// second returns the differences of the differences of neighbours.
-func second(b []byte) []byte {
-	out := make([]byte, len(b)-2)
-	for i := range out {
-		out[i] = b[i+2] - 2*b[i+1] + b[i]
+// second appends the differences of the differences of neighbours.
+func second(to, b []byte) []byte {
+	for i := range len(b) - 2 {
+		to = append(to, b[i+2]-2*b[i+1]+b[i])
 	}
-	return out
+	return to
 }
 
-func negative(b []byte) []byte {
-	out := make([]byte, len(b))
-	for i := range b {
-		out[i] = -b[i]
+// pairs appends the exclusive or of each two neighbours.
+func pairs(to, b []byte) []byte {
+	for i := 0; i+1 < len(b); i += 2 {
+		to = append(to, b[i]^b[i+1])
 	}
-	return out
-}
-
-// pairs returns the exclusive or of each two neighbours from one on.
-func pairs(b []byte, from int) []byte {
-	var out []byte
-	for i := from; i+1 < len(b); i += 2 {
-		out = append(out, b[i]^b[i+1])
-	}
-	return out
+	return to
 }

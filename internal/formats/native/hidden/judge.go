@@ -41,7 +41,7 @@ func (s *search) byte(lit literal, c cipher, start int) {
 		weak = size-len(c.long) < 7 && !(r.ended && r.begun && size-len(c.long) > 5)
 	}
 	s.add(candidate{
-		Find: Find{Word: lit.word, Offset: at, Size: (size-1)*c.step + 1, How: c.String(), Decoded: r.text, Alone: r.before <= 2 && r.behind <= 2},
+		Find: Find{Word: int(lit.word), Offset: at, Size: (size-1)*c.step + 1, How: c.String(), Decoded: r.text, Alone: r.before <= 2 && r.behind <= 2},
 		weak: weak,
 		rank: int(c.kind)*8 + c.step + len(c.long)*64,
 	})
@@ -212,7 +212,7 @@ func (s *search) different(c cipher, r run) bool {
 // hexadecimal keeps a word in hexadecimal digits.
 func (s *search) hexadecimal(lit literal, start int) {
 	at := s.at + start
-	from, to := at, at+lit.length
+	from, to := at, at+int(lit.length)
 	for from >= 2 && at-from < 2*maxAround && isHex(s.data[from-1]) && isHex(s.data[from-2]) {
 		from -= 2
 	}
@@ -235,11 +235,11 @@ func (s *search) base64(lit literal, start int) {
 	at := s.at + start
 	// The core begins in the middle of a group, which depends on where in the
 	// group the word does.
-	from := at - (lit.arg*8+5)/6
+	from := at - (int(lit.arg)*8+5)/6
 	if from < 0 {
 		return
 	}
-	to := at + lit.length
+	to := at + int(lit.length)
 	for from >= 4 && at-from < 2*maxAround && all(s.data[from-4:from], isBase64) {
 		from -= 4
 	}
@@ -254,8 +254,8 @@ func (s *search) base64(lit literal, start int) {
 			n += k
 		}
 	}
-	groups := (at - (lit.arg*8+5)/6 - from) / 4
-	s.encoded(lit, at, text[:n], groups*3+lit.arg, "base64")
+	groups := (at - (int(lit.arg)*8+5)/6 - from) / 4
+	s.encoded(lit, at, text[:n], groups*3+int(lit.arg), "base64")
 }
 
 func isBase64(b byte) bool { return wordly(b) || b == '+' || b == '/' || b == '-' }
@@ -290,5 +290,5 @@ func (s *search) encoded(lit literal, at int, text []byte, off int, how string) 
 		behind++
 	}
 	decoded := string(text[from:to])
-	s.add(candidate{Find: Find{Word: lit.word, Offset: at, Size: lit.length, How: how, Decoded: decoded[:min(len(decoded), maxDecoded)], Alone: before <= 2 && behind <= 2}})
+	s.add(candidate{Find: Find{Word: int(lit.word), Offset: at, Size: int(lit.length), How: how, Decoded: decoded[:min(len(decoded), maxDecoded)], Alone: before <= 2 && behind <= 2}})
 }

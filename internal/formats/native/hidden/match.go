@@ -11,20 +11,21 @@ import (
 // of the data is looked at. That is faster than package needle, which matters
 // here: the same data is searched in some fifteen forms.
 type matcher struct {
-	stride   int
-	mask     uint32   // of hashes
-	maybe    []uint64 // one bit a hash
-	sure     []uint64 // the same for another hash, which is asked where the first says yes
-	heads    []int32  // by hash without its lowest bits: index of the first place, plus 1
-	places   []place
-	literals [][]byte
+	stride int
+	mask   uint32   // of hashes
+	maybe  []uint64 // one bit a hash
+	sure   []uint64 // the same for another hash, which is asked where the first says yes
+	heads  []int32  // by hash without its lowest bits: index of the first place, plus 1
+	places []place
+	text   []byte  // of all literals
+	ends   []int32 // in text, by literal
 }
 
 // A place is where in a literal four of its bytes stand.
 type place struct {
-	key             uint32
-	literal, offset int32
-	next            int32 // place with the same hash, plus 1
+	at      int32 // in the text of all
+	literal int32
+	next    int32 // place with the same hash, plus 1
 }
 
 const (
@@ -49,23 +50,27 @@ const (
 	coarse = 5 // bits of a hash that are not looked at in heads
 )
 
-func newMatcher(literals [][]byte) *matcher {
-	m := &matcher{stride: 4, literals: literals}
-	for _, l := range literals {
-		if len(l) < longLiteral {
+// newMatcher returns a matcher of the literals that end at these places of a
+// text, each where the next begins.
+func newMatcher(text []byte, ends []int32) *matcher {
+	m := &matcher{stride: 4, text: text, ends: ends}
+	for n := range ends {
+		if from, to := m.literal(n); to-from < longLiteral {
 			m.stride = 2
 		}
 	}
-	size := min(max(uint(bits.Len(uint(len(literals)*m.stride)))+sparseness, leastBits), mostBits)
+	size := min(max(uint(bits.Len(uint(len(ends)*m.stride)))+sparseness, leastBits), mostBits)
 	m.mask = 1<<size - 1
 	m.maybe = make([]uint64, 1<<size/64)
 	m.sure = make([]uint64, len(m.maybe))
 	m.heads = make([]int32, 1<<size>>coarse)
-	m.places = make([]place, 0, m.stride*len(literals))
-	for i, l := range literals {
-		if len(l) < minLiteral {
+	m.places = make([]place, 0, m.stride*len(ends))
+	for n := range ends {
+		begin, end := m.literal(n)
+		if end-begin < minLiteral {
 			continue
 		}
+		l := text[begin:end]
 		for from := range m.stride {
 			at := rarest(l, from, m.stride)
 			key := binary.LittleEndian.Uint32(l[at:])
@@ -73,11 +78,19 @@ func newMatcher(literals [][]byte) *matcher {
 			m.maybe[h>>6] |= 1 << (h & 63)
 			again := m.again(key)
 			m.sure[again>>6] |= 1 << (again & 63)
-			m.places = append(m.places, place{key, int32(i), int32(at), m.heads[h>>coarse]})
+			m.places = append(m.places, place{int32(begin + at), int32(n), m.heads[h>>coarse]})
 			m.heads[h>>coarse] = int32(len(m.places))
 		}
 	}
 	return m
+}
+
+// literal returns where in the text one begins and ends.
+func (m *matcher) literal(n int) (begin, end int) {
+	if n > 0 {
+		begin = int(m.ends[n-1])
+	}
+	return begin, int(m.ends[n])
 }
 
 const (
@@ -181,10 +194,11 @@ func (m *matcher) verify(data []byte, i int, found func(literal, start int) bool
 	}
 	for n := m.heads[h>>coarse]; n > 0; n = m.places[n-1].next {
 		p := &m.places[n-1]
-		if p.key != key {
+		if binary.LittleEndian.Uint32(m.text[p.at:]) != key {
 			continue
 		}
-		start, l := i-int(p.offset), m.literals[p.literal]
+		begin, end := m.literal(int(p.literal))
+		start, l := i-int(p.at)+begin, m.text[begin:end]
 		if start >= 0 && len(data)-start >= len(l) && bytes.Equal(data[start:start+len(l)], l) && !found(int(p.literal), start) {
 			return false
 		}

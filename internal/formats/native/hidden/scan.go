@@ -209,7 +209,7 @@ func (s *search) ramps() {
 		f.ramp.finder.scan(s.room[:n], func(l, start int) bool {
 			lit := f.ramp.literals[l]
 			w := f.words[lit.word]
-			first := from + 2*start - lit.arg
+			first := from + 2*start - int(lit.arg)
 			if first < 0 || first+len(w) > len(s.part) {
 				return true
 			}
