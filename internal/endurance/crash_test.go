@@ -12,12 +12,14 @@ import (
 	"github.com/loupe-sec/loupe/internal/service/store"
 )
 
-var rounds = flag.Int("rounds", 4, "how often processes are killed, on each engine")
+var rounds = flag.Int("rounds", 3, "how often processes are killed, on each engine")
 
 // TestCrash kills processes at random moments while clients submit, poll, watch
 // and cancel. Whatever they were promised is kept.
 func TestCrash(t *testing.T) {
+	t.Cleanup(func() { leftBehind(t) })
 	each(t, 1, 50*time.Millisecond, func(t *testing.T, s *site) {
+		t.Parallel()
 		processes := []*process{s.server("--poll", "2s")}
 		if s.database.URL != "" {
 			processes = []*process{s.server("--poll", "2s", "--workers", "1"), s.server("--workers", "0"), s.worker("--poll", "2s", "--workers", "1"), s.worker("--workers", "2")}
@@ -30,7 +32,7 @@ func TestCrash(t *testing.T) {
 				servers = append(servers, p)
 			}
 		}
-		m := newMix(t, s, newClient(servers...), 150*time.Millisecond)
+		m := newMix(t, s, newClient(servers...), 200*time.Millisecond)
 		stop := make(chan struct{})
 		done := m.run(stop)
 		var slowest time.Duration
@@ -59,7 +61,6 @@ func TestCrash(t *testing.T) {
 		}
 		t.Logf("killed in %d rounds; the slowest start took %v; %s", *rounds, slowest.Round(time.Millisecond), machine())
 		balance(t, st, m.ledger, s.receiver)
-		leftBehind(t)
 	})
 }
 
@@ -100,7 +101,7 @@ func TestShare(t *testing.T) {
 		p.ready()
 	}
 	m := newMix(t, s, newClient(servers...), time.Second)
-	for i := range 30 {
+	for i := range 24 {
 		m.submit(m.tenants[i%len(m.tenants)], request{fmt.Sprintf("fresh-%d", i), versions[0]}, false)
 	}
 	st := s.store()

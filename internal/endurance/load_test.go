@@ -168,7 +168,7 @@ func strike(addr, key string, path func() string, lasts time.Duration) (took []t
 // their files have been fetched.
 func TestLoadScans(t *testing.T) {
 	s := newSite(t, store.SQLite, 1, 0)
-	scans := 20
+	scans := 12
 	if *load {
 		scans = 1000
 	}

@@ -128,7 +128,7 @@ type process struct {
 	args  []string
 	addr  string // of a server
 	cmd   *exec.Cmd
-	log   string // file with what it says on its standard error
+	log   string        // file with what it says on its standard error
 	ended chan struct{} // closed when it has
 	err   error         // how it did
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/loupe-sec/loupe/internal/service/store"
 )
 
-var rolling = flag.Duration("rolling", 8*time.Second, "how long servers are restarted under load")
+var rolling = flag.Duration("rolling", 5*time.Second, "how long servers are restarted under load")
 
 // perSecond is how many requests there are while servers are restarted.
 const perSecond = 200

@@ -56,10 +56,31 @@ func (c *cache) problem() error {
 }
 
 func (c *cache) close() {
-	if c != nil {
-		c.trim(maxCache)
-		c.root.Close()
+	if c == nil {
+		return
 	}
+	if c.due() {
+		c.trim(maxCache)
+	}
+	c.root.Close()
+}
+
+// trimmed is the file whose time says when the cache was trimmed last. In a
+// server scans come by the second, and to look at all files takes longer than a
+// small scan once there are many.
+const trimmed = "trimmed"
+
+// due says whether the cache was not trimmed within a minute, and notes that it
+// is now.
+func (c *cache) due() bool {
+	if info, err := c.root.Stat(trimmed); err == nil && time.Since(info.ModTime()).Abs() < time.Minute {
+		return false
+	}
+	if err := c.root.WriteFile(trimmed, nil, 0o600); err != nil {
+		return true
+	}
+	c.used(trimmed)
+	return true
 }
 
 // create opens a new file that nobody else sees until keep renames it.

@@ -142,7 +142,7 @@ risky that is, with the evidence, and runs nothing of it.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(newScan(s), newDiff(s), newServe(s), newWorker(s), newHealth(s), newOrg(s), newUser(s), newKey(s), newBackup(s), newRestore(s), newMigrate(s), newRules(s), newConfig(s), newVersion(s), newMan(s))
+	root.AddCommand(newScan(s), newDiff(s), newServe(s), newWorker(s), newHealth(s), newOrg(s), newUser(s), newKey(s), newBackup(s), newRestore(s), newMigrate(s), newRules(s), newCI(s), newConfig(s), newVersion(s), newMan(s))
 	return root
 }
 

@@ -45,6 +45,8 @@ func TestMain(m *testing.M) {
 //	binary FILE YAML          make a native binary from its description
 //	publish NAME VERSION DIR  put a folder on a registry of the loopback
 //	code N COMMAND…           run a command that must exit with N
+//	api FILE                  start a server that answers as the JSON in FILE says
+//	mode FILE OCTAL           check who may read and write a file
 //
 // and the condition [sandbox] for a system on which --sandbox on works.
 func TestScripts(t *testing.T) {
@@ -76,6 +78,8 @@ func TestScripts(t *testing.T) {
 			"binary":  binary,
 			"publish": publish,
 			"code":    code,
+			"api":     api,
+			"mode":    mode,
 		},
 	})
 }
@@ -97,6 +101,14 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || strconv.Itoa(exit.ExitCode()) != args[0] {
 		ts.Fatalf("%v: %v; want exit code %s", args[1:], err, args[0])
+	}
+}
+
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%o", info.Mode().Perm()); got != args[1] {
+		ts.Fatalf("%s has the mode %s; want %s", args[0], got, args[1])
 	}
 }
 

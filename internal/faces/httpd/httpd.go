@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/loupe-sec/loupe/internal/faces/api/dialect"
@@ -56,6 +57,7 @@ type Server struct {
 	apis    []*dialect.API
 	metrics *metrics
 	handler http.Handler
+	leaving atomic.Bool // it was told to stop
 }
 
 // New returns a server for the routes that apis put on mux.
@@ -77,11 +79,26 @@ func New(backend Backend, mux *http.ServeMux, apis []*dialect.API, opt Options) 
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// linger is how long clients may hold connections, without a request on them, after
+// the server was told to stop.
+const linger = 2 * time.Second
 
 // Serve answers requests on l until ctx ends, and then those that have begun.
 // With certificates it speaks TLS.
+//
+// Once ctx has ended, new connections are refused, so that whoever comes goes
+// elsewhere, and each answer ends its connection. Connections on which nothing is
+// asked are closed only after a while: a request may be on its way on any of them,
+// and it would be lost (RFC 9112, section 9.5).
 func (s *Server) Serve(ctx context.Context, l net.Listener, certificates *tls.Config) error {
+	var open atomic.Int64 // connections
 	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -91,9 +108,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificates *tls.Co
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug), // mostly clients that break off
 		TLSConfig:         certificates,
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				open.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				open.Add(-1)
+			}
+		},
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
+		s.leaving.Store(true)
+		_ = l.Close() // whose Accept fails then
+		for began := time.Now(); open.Load() > 0 && time.Since(began) < linger; {
+			time.Sleep(10 * time.Millisecond)
+		}
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Grace)
 		defer cancel()
 		stopped <- server.Shutdown(grace)
@@ -103,12 +133,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificates *tls.Co
 	if certificates != nil {
 		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 	}
-	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(l); !s.leaving.Load() {
 		return err
 	}
 	if err := <-stopped; errors.Is(err, context.DeadlineExceeded) {
 		return server.Close() // of requests that would not end
-	} else if err != nil {
+	} else if err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil

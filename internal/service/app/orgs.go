@@ -4,8 +4,6 @@ import (
 	"context"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/service/account"
@@ -13,17 +11,21 @@ import (
 )
 
 // own refuses who asks for another organisation. It is the same answer whether
-// that exists or not.
-func own(by *Actor, org string) error {
-	if !by.Belongs(org) {
+// that exists or not, less to those who may see it.
+func (s *Server) own(ctx context.Context, by *Actor, org string) error {
+	switch {
+	case !by.Belongs(org):
 		return fault.New(fault.Forbidden, "not a member of this organization")
+	case by.OrgID == org:
+		return nil
 	}
-	return nil
+	_, err := s.store.Org(org).Get(ctx)
+	return err
 }
 
 // Organization returns an organisation, and how its payments stand.
 func (s *Server) Organization(ctx context.Context, by *Actor, org string) (Organization, string, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return Organization{}, "", err
 	}
 	o, err := s.store.Org(org).Get(ctx)
@@ -40,7 +42,7 @@ func (s *Server) Organization(ctx context.Context, by *Actor, org string) (Organ
 // change makes a change to an organisation and writes it into the audit log, in
 // one transaction. make returns what was changed and what to say of it.
 func (s *Server) change(ctx context.Context, by *Actor, org, action string, do func(ctx context.Context, tx *store.Tx, o store.OrgTx) (object string, detail any, err error)) error {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return err
 	}
 	return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
@@ -54,7 +56,7 @@ func (s *Server) change(ctx context.Context, by *Actor, org, action string, do f
 
 // Repos lists the repositories of an organisation.
 func (s *Server) Repos(ctx context.Context, by *Actor, org string, page Page) ([]Repo, int, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return nil, 0, err
 	}
 	return s.store.Org(org).Repos(ctx, page)
@@ -85,7 +87,7 @@ func (s *Server) RemoveRepo(ctx context.Context, by *Actor, org, id string) erro
 
 // Keys lists the keys of an organisation that were not revoked.
 func (s *Server) Keys(ctx context.Context, by *Actor, org string, page Page) ([]Key, int, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return nil, 0, err
 	}
 	return s.store.Org(org).Keys(ctx, page)
@@ -96,7 +98,7 @@ type KeyRequest = account.KeyRequest
 
 // CreateKey makes a key, and returns its text, which is never seen again.
 func (s *Server) CreateKey(ctx context.Context, by *Actor, org string, req KeyRequest) (Key, string, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return Key{}, "", err
 	}
 	return s.accounts.CreateKey(ctx, org, by, req)
@@ -104,18 +106,8 @@ func (s *Server) CreateKey(ctx context.Context, by *Actor, org string, req KeyRe
 
 // RevokeKey makes a key useless within a second.
 func (s *Server) RevokeKey(ctx context.Context, by *Actor, org, id string) error {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return err
 	}
 	return s.accounts.RevokeKey(ctx, org, by, id)
-}
-
-// cleanName checks a name for people: 1 to 200 letters, none of which moves a
-// cursor.
-func cleanName(field, name string) (string, error) {
-	name = strings.TrimSpace(name)
-	if n := utf8.RuneCountInString(name); n < 1 || n > 200 || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", fault.New(fault.Invalid, "%s: 1 to 200 letters", field).In(field, name)
-	}
-	return name, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/core/target"
@@ -54,7 +56,8 @@ func (req PackageRequest) exact() (eco target.Ecosystem, name string, err error)
 	if eco, name, err = ParsePackage(req.Ecosystem, req.Name); err != nil {
 		return "", "", err
 	}
-	if len(req.Version) > 256 || !exactVersion[eco].MatchString(req.Version) {
+	ascii := !strings.ContainsFunc(req.Version, func(r rune) bool { return r > unicode.MaxASCII }) // others fold to letters that the forms have
+	if len(req.Version) > 256 || !ascii || !exactVersion[eco].MatchString(req.Version) {
 		return "", "", fault.New(fault.Invalid, "version: not one exact version of %s", eco).In("version", req.Version)
 	}
 	return eco, name, nil

@@ -8,7 +8,7 @@ import (
 
 // Subscription returns what an organisation pays for, or nil.
 func (s *Server) Subscription(ctx context.Context, by *Actor, org string) (*Subscription, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return nil, err
 	}
 	return s.billing.Get(ctx, org)
@@ -16,7 +16,7 @@ func (s *Server) Subscription(ctx context.Context, by *Actor, org string) (*Subs
 
 // SetSubscription gives an organisation a plan by hand.
 func (s *Server) SetSubscription(ctx context.Context, by *Actor, org, plan, status string) (*Subscription, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return nil, err
 	}
 	sub, err := s.billing.Set(ctx, by, org, plan, status)

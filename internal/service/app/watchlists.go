@@ -4,13 +4,14 @@ import (
 	"context"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
+	"github.com/loupe-sec/loupe/internal/service/account"
 	"github.com/loupe-sec/loupe/internal/service/notify"
 	"github.com/loupe-sec/loupe/internal/service/store"
 )
 
 // Watchlists lists the watchlists of an organisation.
 func (s *Server) Watchlists(ctx context.Context, by *Actor, org string, page Page) ([]Watchlist, int, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return nil, 0, err
 	}
 	return s.store.Org(org).Watchlists(ctx, page)
@@ -18,7 +19,7 @@ func (s *Server) Watchlists(ctx context.Context, by *Actor, org string, page Pag
 
 // Watchlist returns a watchlist.
 func (s *Server) Watchlist(ctx context.Context, by *Actor, org, id string) (Watchlist, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return Watchlist{}, err
 	}
 	return s.store.Org(org).Watchlist(ctx, id)
@@ -35,14 +36,17 @@ type WatchlistRequest struct {
 // CreateWatchlist makes an empty watchlist. The secret of a webhook is in the
 // answer, and shown nowhere after it.
 func (s *Server) CreateWatchlist(ctx context.Context, by *Actor, org string, req WatchlistRequest) (Watchlist, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return Watchlist{}, err
 	}
-	name, err := cleanName("name", req.Name)
+	name, err := account.CleanName("name", req.Name, 200)
 	if err != nil {
 		return Watchlist{}, err
 	}
 	if err := s.notify.CheckDestination(ctx, req.Channel, req.Destination); err != nil {
+		return Watchlist{}, err
+	}
+	if err := notify.CheckSecret(req.Secret); err != nil {
 		return Watchlist{}, err
 	}
 	w := Watchlist{Name: name, Channel: req.Channel, Destination: req.Destination, CreatedAt: store.At(s.now())}
@@ -87,7 +91,7 @@ func (s *Server) Watches(ctx context.Context, by *Actor, org, watchlist string, 
 
 // AddWatch puts a package on a watchlist, in one version or in all.
 func (s *Server) AddWatch(ctx context.Context, by *Actor, org, watchlist string, req PackageRequest) (Watch, error) {
-	if err := own(by, org); err != nil {
+	if err := s.own(ctx, by, org); err != nil {
 		return Watch{}, err
 	}
 	eco, name, err := ParsePackage(req.Ecosystem, req.Name)

@@ -73,7 +73,7 @@ func (s *Server) runScan(ctx context.Context, job *jobs.Job) error {
 		return s.finishScan(context.WithoutCancel(ctx), job, &row, store.ScanEnd{Status: store.ScanFailed, Error: fmt.Sprintf("given up after %s", s.opt.ScanTime)})
 	case cause != nil: // the process stops, and another one goes on
 		return cause
-	case fault.Is(err, fault.Unavailable) && job.Attempt < patience:
+	case passing(err) && job.Attempt < patience:
 		return jobs.RetryAt(err, s.now().Add(time.Duration(job.Attempt*job.Attempt)*2*time.Second))
 	}
 	kind, text := fault.Of(err)
@@ -81,6 +81,11 @@ func (s *Server) runScan(ctx context.Context, job *jobs.Job) error {
 		s.log.Error("a scan failed", "scan", row.ID, "error", err)
 	}
 	return s.finishScan(ctx, job, &row, store.ScanEnd{Status: store.ScanFailed, Error: text})
+}
+
+// passing says whether an error may be over when a registry is asked again.
+func passing(err error) bool {
+	return fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Throttled)
 }
 
 // patience is how often a registry that does not answer is asked before a scan
@@ -209,13 +214,16 @@ func (s *Server) runAnalysis(ctx context.Context, job *jobs.Job) error {
 	}
 	found, err := s.analyze(ctx, args.Ecosystem, args.Name, args.Version, false, func(string) {})
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
+		cause := context.Cause(ctx)
+		kind, _ := fault.Of(err)
+		switch {
+		case cause != nil:
 			return cause
+		case passing(err), kind == fault.Internal:
+			return err
 		}
-		if !fault.Is(err, fault.Unavailable) {
-			return jobs.Cancel(err)
-		}
-		return err
+		s.log.Warn("a watched package could not be analyzed", "ecosystem", args.Ecosystem, "package", args.Name, "version", args.Version, "error", err)
+		return nil // the next look at the registry asks for it again
 	}
 	for {
 		if err := found.hold(ctx); err != nil || found.known() != nil {

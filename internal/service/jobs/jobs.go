@@ -201,7 +201,9 @@ func (in Insert) options() (*river.InsertOpts, error) {
 		MaxAttempts: cmp.Or(in.Attempts, attempts),
 		Priority:    cmp.Or(in.Priority, mediumQueue),
 		Queue:       string(in.Class),
-		ScheduledAt: in.At,
+	}
+	if in.At.After(time.Now()) { // else it need not wait until it is looked for what is due
+		out.ScheduledAt = in.At
 	}
 	if in.Unique != "" {
 		out.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: unfinished}

@@ -29,7 +29,7 @@ type Options struct {
 	Newest func(ctx context.Context, eco target.Ecosystem, name string) (string, error)
 
 	// Analyze has a version analysed, once the transaction is committed, unless
-	// that was done.
+	// that is about to be done.
 	Analyze func(ctx context.Context, tx *store.Tx, eco target.Ecosystem, name, version string) error
 
 	Notify *notify.Service
@@ -117,8 +117,9 @@ func (s *Service) askAll(ctx context.Context, due []store.WatchedPackage) error 
 	return <-failed
 }
 
-// ask asks the registry about one package, and has a version that is new
-// analysed.
+// ask asks the registry about one package, and has analysed what somebody watches
+// and was not: the version of today, and versions that are pinned. What could not
+// be analysed is tried again the next time.
 func (s *Service) ask(ctx context.Context, p *store.WatchedPackage) error {
 	asked, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -135,10 +136,23 @@ func (s *Service) ask(ctx context.Context, p *store.WatchedPackage) error {
 		s.opt.Log.Warn("a registry could not be asked about a watched package", "ecosystem", p.Ecosystem, "package", p.Name, "error", err)
 		version = ""
 	}
+	if version != "" {
+		next.Version = version
+	}
 	return s.store.Write(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if version != "" && version != p.Version {
-			next.Version = version
-			if err := s.opt.Analyze(ctx, tx, p.Ecosystem, p.Name, version); err != nil {
+		versions, err := tx.WatchedVersions(ctx, p.Ecosystem, p.Name)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			if v = cmp.Or(v, version); v == "" {
+				continue
+			}
+			_, err := tx.AnalysisOf(ctx, p.Ecosystem, p.Name, v)
+			if fault.Is(err, fault.NotFound) {
+				err = s.opt.Analyze(ctx, tx, p.Ecosystem, p.Name, v)
+			}
+			if err != nil {
 				return err
 			}
 		}

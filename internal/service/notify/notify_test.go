@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,6 +56,7 @@ func (c *clock) set(at time.Time) {
 type world struct {
 	*notify.Service
 	store *store.Store
+	jobs  *jobs.Queue
 	org   string
 	log   *logged
 }
@@ -92,11 +94,12 @@ func newWorld(t *testing.T, st *store.Store, opt notify.Options) world {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	w := world{notify.New(st, opt), st, "", &logged{}}
-	w.Use(jobstest.Start(t, st, jobs.Options{
+	w := world{notify.New(st, opt), st, nil, "", &logged{}}
+	w.jobs = jobstest.Start(t, st, jobs.Options{
 		Classes: map[jobs.Class]int{jobs.Deliver: 4}, Handlers: []jobs.Handler{w.Handler()},
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}, nil))
+	}, nil)
+	w.Use(w.jobs)
 	org := store.Organization{Name: "a", Slug: "a", Plan: "free", CreatedAt: store.At(time.Now())}
 	if err := st.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.CreateOrg(ctx, &org) }); err != nil {
 		t.Fatal(err)
@@ -304,6 +307,7 @@ func TestSlack(t *testing.T) {
 // What is not a 2xx is tried again, under the same id and with a new time and
 // signature. A redirect is not followed.
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		c := newClock()
 		w := newWorld(t, st, notify.Options{Now: c.Now, Backoff: atOnce})
@@ -327,6 +331,7 @@ func TestRetries(t *testing.T) {
 
 // A message is tried for three days at growing intervals, and no longer.
 func TestLifetime(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		c := newClock()
 		w := newWorld(t, st, notify.Options{Now: c.Now})
@@ -417,21 +422,25 @@ func TestGone(t *testing.T) {
 // To ask again for what waits for its next attempt brings that forward, and does
 // not double it.
 func TestAgainWhileItWaits(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		c := newClock()
-		var wait atomic.Int64
-		w := newWorld(t, st, notify.Options{Now: c.Now, Backoff: func(int) time.Duration { return time.Duration(wait.Load()) }})
-		url, got := receiver(t, 500, 200)
-		wait.Store(int64(time.Since(c.Now()) + 3*time.Second)) // the next one is due in three seconds of any clock
-		id := w.send(t, store.Delivery{Channel: notify.Webhook, Destination: url})
-		w.until(t, id, func(d *store.Delivery) bool { return d.Attempts == 1 })
-		w.again(t, id)
-		w.until(t, id, ended)
-		time.Sleep(4 * time.Second) // until the first one's next attempt
-		if n := len(got()); n != 2 {
-			t.Errorf("%d requests; want the first and the one that was asked for", n)
+	st := storetest.Open(t, storetest.Options(t, store.SQLite)) // on one engine, as it takes a while
+	w := newWorld(t, st, notify.Options{Backoff: func(int) time.Duration { return time.Second }})
+	url, got := receiver(t, 500, 500, 200)
+	id := w.send(t, store.Delivery{Channel: notify.Webhook, Destination: url})
+	w.until(t, id, func(d *store.Delivery) bool { return d.Attempts == 1 })
+	w.again(t, id)
+	w.until(t, id, ended)
+	for end := time.Now().Add(jobstest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		stats, err := w.jobs.Stats(t.Context())
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("there is always a job: %+v, %v", stats, err)
 		}
-	})
+		if i := slices.IndexFunc(stats.Classes, func(c jobs.ClassStats) bool { return c.Class == jobs.Deliver }); stats.Classes[i].Waiting+stats.Classes[i].Scheduled+stats.Classes[i].Running == 0 {
+			break
+		}
+	}
+	if n := len(got()); n != 3 {
+		t.Errorf("%d requests; want the first, the one that was asked for, and the one after that", n)
+	}
 }
 
 // Who dies after a message was sent, and before that was written down, leaves it
@@ -470,20 +479,14 @@ func TestDeathAfterSending(t *testing.T) {
 // A job that never comes to an end leaves a message that is given up, and can be
 // sent again.
 func TestJobIsGivenUp(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		var calls atomic.Int32
-		w := newWorld(t, st, notify.Options{Backoff: func(int) time.Duration {
-			if calls.Add(1) <= 10 {
-				panic("a mistake of ours")
-			}
-			return 0
-		}})
-		url, _ := receiver(t, 500)
-		id := w.send(t, store.Delivery{Channel: notify.Webhook, Destination: url})
-		if d := w.until(t, id, ended); d.Status != store.DeliveryDead || d.Error != "internal error" {
-			t.Errorf("it is %+v; want it given up", d)
-		}
-	})
+	t.Parallel()
+	st := storetest.Open(t, storetest.Options(t, store.SQLite)) // on one engine, as it takes a while
+	w := newWorld(t, st, notify.Options{Backoff: func(int) time.Duration { panic("a mistake of ours") }})
+	url, _ := receiver(t, 500)
+	id := w.send(t, store.Delivery{Channel: notify.Webhook, Destination: url})
+	if d := w.until(t, id, ended); d.Status != store.DeliveryDead || d.Error != "internal error" {
+		t.Errorf("it is %+v; want it given up", d)
+	}
 }
 
 // The address is judged when a message is sent, whatever it was when the
@@ -577,9 +580,13 @@ func TestAnswersAreNotRead(t *testing.T) {
 // A receiver that says nothing is tried again. This takes the ten seconds that it
 // has, and so is done on one engine.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	st := storetest.Open(t, storetest.Options(t, store.SQLite))
 	w := newWorld(t, st, notify.Options{Backoff: func(int) time.Duration { return time.Hour }})
-	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else nobody sees that the client goes
+		<-r.Context().Done()
+	}))
 	defer s.Close()
 	d := w.until(t, w.send(t, store.Delivery{Channel: notify.Webhook, Destination: s.URL + "/hunter2?token=hunter2"}), func(d *store.Delivery) bool { return d.Attempts == 1 })
 	if d.Status != store.DeliveryPending || d.ResponseStatus != 0 || !strings.Contains(d.Error, "does not answer in time") || strings.Contains(d.Error+w.log.String(), "hunter2") {

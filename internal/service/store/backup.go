@@ -227,7 +227,7 @@ func (s *Store) Restore(ctx context.Context, r io.ReadSeeker, m Manifest, progre
 	for _, t := range m.Schema.Tables {
 		tables[t.Name] = t
 	}
-	err := s.Write(ctx, func(ctx context.Context, tx *Tx) error {
+	err := s.writeAlone(ctx, func(tx *Tx) error {
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return failed(err)
 		}

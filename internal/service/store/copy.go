@@ -310,7 +310,7 @@ func (s *Store) snapshot(ctx context.Context, f func(ctx context.Context, tx *Tx
 		}
 		opt = &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	}
-	if out.tx, err = conn.BeginTx(ctx, opt); err != nil {
+	if out.tx, err = conn.BeginTx(context.WithoutCancel(ctx), opt); err != nil { // as in writeAlone
 		return failed(err)
 	}
 	out.db = out.tx
@@ -815,7 +815,7 @@ func (tx *Tx) giveOut(ctx context.Context, t Table) error {
 // of the store, and those of others that both have. Nobody changes this one
 // meanwhile, and until all of it is there, the other one stays as it was.
 func (s *Store) CopyTo(ctx context.Context, to *Store, others []Table, progress Progress) error {
-	err := s.Write(ctx, func(ctx context.Context, from *Tx) error { // for the lock
+	err := s.writeAlone(ctx, func(from *Tx) error { // for the lock
 		sh, err := from.shape(ctx, others)
 		if err != nil {
 			return err
@@ -826,7 +826,7 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, others []Table, progress 
 		if sh, err = from.shape(ctx, others); err != nil { // as it is now that it is still
 			return err
 		}
-		return to.Write(ctx, func(ctx context.Context, into *Tx) error {
+		return to.writeAlone(ctx, func(into *Tx) error {
 			return into.fill(ctx, sh, func(f func(t Table, lines []byte) error) error {
 				return from.all(ctx, sh, progress, f)
 			})
@@ -836,6 +836,14 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, others []Table, progress 
 		return err
 	}
 	return to.Analyze(ctx)
+}
+
+// writeAlone is [Store.Write] for what uses the connection beneath the
+// transaction: when a context ends, database/sql gives the transaction up at
+// once, in the midst of what goes on. So that of the transaction does not end, and
+// f has its statements end with ctx.
+func (s *Store) writeAlone(ctx context.Context, f func(tx *Tx) error) error {
+	return s.Write(context.WithoutCancel(ctx), func(_ context.Context, tx *Tx) error { return cmp.Or(f(tx), ctx.Err()) })
 }
 
 // still keeps others from writing until the transaction ends.

@@ -115,6 +115,16 @@ func (r reads) WatchlistsOf(ctx context.Context, eco target.Ecosystem, name, ver
 	return rows, failed(err)
 }
 
+// maxVersions bounds how many versions of a package are looked after.
+const maxVersions = 100
+
+// WatchedVersions returns the versions of a package that somebody watches, the
+// empty one for any first.
+func (r reads) WatchedVersions(ctx context.Context, eco target.Ecosystem, name string) (versions []string, err error) {
+	err = r.db.NewRaw("SELECT DISTINCT version FROM watch WHERE ecosystem = ? AND name = ? ORDER BY version LIMIT ?", eco, name, maxVersions).Scan(ctx, &versions)
+	return versions, failed(err)
+}
+
 // WatchedPackage returns what is known of a package that somebody watches.
 func (r reads) WatchedPackage(ctx context.Context, eco target.Ecosystem, name string) (WatchedPackage, error) {
 	var p WatchedPackage
