@@ -1,8 +1,11 @@
 package httpd
 
 import (
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -35,11 +38,27 @@ func say(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text)) // a client that left is nobody's error
 }
 
+// forwarded says whether a proxy has spoken, or the name of a host that only a
+// browser led astray would use.
+func forwarded(r *http.Request) bool {
+	for _, name := range []string{"X-Real-Ip", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err != nil && host != "localhost"
+}
+
 // near refuses who is far away.
 func near(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := observed(r)
-		if !seen.direct || !seen.address.IsLoopback() && !seen.address.IsPrivate() {
+		if !seen.direct || forwarded(r) || !seen.address.IsLoopback() && !seen.address.IsPrivate() {
 			say(w, http.StatusForbidden, "only for direct connections from a private network\n")
 			return
 		}

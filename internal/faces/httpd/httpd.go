@@ -102,7 +102,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificates *tls.Co
 	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       5 * time.Minute, // of large uploads; routes with small bodies set less
+		ReadTimeout:       20 * time.Second, // with the body: none is large
 		WriteTimeout:      5 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -403,9 +403,13 @@ func TestClient(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	s := newSite(t, httpd.Options{TrustedProxies: proxies})
 	s.do("GET", "/t/short", "")
+	host, via := "127.0.0.1:8080", ""
 	ask := func(peer string, headers ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", "/metrics", nil)
-		r.RemoteAddr = peer
+		r.RemoteAddr, r.Host = peer, host
+		if via != "" {
+			r.Header.Set(via, "x")
+		}
 		for _, h := range headers {
 			r.Header.Set("X-Forwarded-For", h)
 		}
@@ -421,6 +425,15 @@ func TestMetrics(t *testing.T) {
 		if rec.Code != http.StatusForbidden {
 			t.Errorf("%d; want 403 for who is far away or behind a proxy", rec.Code)
 		}
+	}
+	for _, via = range []string{"X-Real-Ip", "Forwarded", "Via", "X-Forwarded-Host"} {
+		if rec := ask("127.0.0.1:5"); rec.Code != http.StatusForbidden {
+			t.Errorf("%d behind a proxy that says %s; want 403", rec.Code, via)
+		}
+	}
+	via, host = "", "loupe.example"
+	if rec := ask("127.0.0.1:5"); rec.Code != http.StatusForbidden {
+		t.Errorf("%d under a name that may be anybody's; want 403", rec.Code)
 	}
 }
 

@@ -14,6 +14,12 @@ import (
 	"github.com/loupe-sec/loupe/internal/service/app"
 )
 
+// passing are statuses that say how things stand now, and not what became of the
+// request: when it comes again, they may stand otherwise.
+var passing = map[int]bool{
+	http.StatusUnauthorized: true, http.StatusForbidden: true, http.StatusRequestTimeout: true, http.StatusTooManyRequests: true,
+}
+
 // maxKept is how large an answer may be to be kept for a request that comes
 // again, in bytes. A larger one is made again.
 const maxKept = 1 << 20
@@ -64,7 +70,7 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, api *dialect.API, 
 	kept := &keeping{ResponseWriter: w}
 	defer func() { // also after a panic, so that the request can be made again
 		answer := app.Answer{Status: kept.status, MediaType: w.Header().Get("Content-Type"), Data: masked(kept.data, access.Secrets)}
-		if kept.status >= 500 || kept.status == 0 || kept.over {
+		if kept.status >= 500 || kept.status == 0 || kept.over || passing[kept.status] {
 			answer = app.Answer{}
 		}
 		if err := s.backend.FinishRepeat(context.WithoutCancel(r.Context()), seen.Actor, this, answer); err != nil && seen.Failure == nil {

@@ -95,6 +95,8 @@ type Actor struct {
 	RepoPattern, Tier string
 	MonthlyLimit      int64
 
+	ExpiresAt time.Time // of the key; zero if it does not end
+
 	RequestID string // of the request by which they ask, for the audit log
 }
 

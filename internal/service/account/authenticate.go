@@ -45,6 +45,7 @@ func (s *Service) Authenticate(ctx context.Context, text string) (*Actor, error)
 	a := &Actor{
 		OrgID: k.OrgID, KeyID: k.ID, Role: Role(k.Role), Plan: k.Plan,
 		RepoPattern: k.RepoPattern, Tier: k.Tier, MonthlyLimit: k.MonthlyLimit,
+		ExpiresAt: k.ExpiresAt.Time,
 	}
 	for _, scope := range k.Scopes {
 		a.Scopes = append(a.Scopes, Scope(scope))

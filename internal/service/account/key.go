@@ -41,6 +41,7 @@ func (s *Service) CreateKey(ctx context.Context, org string, by *Actor, req KeyR
 	if err != nil {
 		return store.Key{}, "", err
 	}
+	req.inherit(by)
 	scopes, role, err := req.may(by, brand)
 	if err != nil {
 		return store.Key{}, "", err
@@ -75,6 +76,26 @@ func (s *Service) CreateKey(ctx context.Context, org string, by *Actor, req KeyR
 		return store.Key{}, "", err
 	}
 	return k, text, nil
+}
+
+// inherit bounds a new key by the one that makes it: it ends no later, and
+// reviews no more.
+func (req *KeyRequest) inherit(by *Actor) {
+	if by == nil || by.May(Staff) {
+		return
+	}
+	if !by.ExpiresAt.IsZero() && (req.ExpiresAt.IsZero() || req.ExpiresAt.After(by.ExpiresAt)) {
+		req.ExpiresAt = by.ExpiresAt
+	}
+	if by.RepoPattern != "" && by.RepoPattern != "*" {
+		req.RepoPattern = by.RepoPattern
+	}
+	if by.Tier != "" {
+		req.Tier = by.Tier
+	}
+	if by.MonthlyLimit > 0 && (req.MonthlyLimit <= 0 || req.MonthlyLimit > by.MonthlyLimit) {
+		req.MonthlyLimit = by.MonthlyLimit
+	}
 }
 
 // may returns what the new key may do, if who makes it may make one that may

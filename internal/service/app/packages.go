@@ -105,9 +105,12 @@ func (s *Server) Compare(ctx context.Context, ecosystem, name, from, to string) 
 	if err != nil {
 		return nil, err
 	}
-	return s.compare(ctx, older.ID, newer.ID)
+	return s.diffs.get(ctx, older.ID+" "+newer.ID, func(ctx context.Context) (*report.Diff, error) {
+		return s.compare(ctx, older.ID, newer.ID)
+	})
 }
 
+// compare says what changed from one analysis to another.
 func (s *Server) compare(ctx context.Context, older, newer string) (*report.Diff, error) {
 	a, err := s.marked(ctx, older)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/loupe-sec/loupe/internal/core/egress"
 	"github.com/loupe-sec/loupe/internal/core/target"
+	"github.com/loupe-sec/loupe/internal/report"
 	"github.com/loupe-sec/loupe/internal/service/account"
 	"github.com/loupe-sec/loupe/internal/service/billing"
 	"github.com/loupe-sec/loupe/internal/service/jobs"
@@ -46,6 +47,7 @@ type Server struct {
 	monitor  *monitor.Service
 	billing  *billing.Service
 	egress   *egress.Client
+	diffs    *shared[*report.Diff]
 	log      *slog.Logger
 	now      func() time.Time
 	rules    string // what an analysis must have been made with to be fresh
@@ -72,6 +74,7 @@ func OpenServer(ctx context.Context, opt ServerOptions) (*Server, error) {
 	s := &Server{
 		opt: opt, app: New(opt.Options), store: st, log: opt.Log, now: opt.Now,
 		accounts: account.New(st, opt.Now),
+		diffs:    newShared[*report.Diff](),
 		egress:   egress.New(egress.Options{Version: opt.Version, AllowPrivate: opt.AllowPrivate}),
 	}
 	tool := s.app.Tool()

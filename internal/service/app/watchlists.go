@@ -57,6 +57,11 @@ func (s *Server) CreateWatchlist(ctx context.Context, by *Actor, org string, req
 	}
 	err = s.change(ctx, by, org, "watchlist.create", func(ctx context.Context, _ *store.Tx, o store.OrgTx) (string, any, error) {
 		w.ID = "" // the function may be called again
+		if _, total, err := o.Watchlists(ctx, Page{Limit: 1}); err != nil {
+			return "", nil, err
+		} else if total >= maxWatchlists {
+			return "", nil, fault.New(fault.Exhausted, "an organization has %d watchlists at most", maxWatchlists).Try("delete one first")
+		}
 		err := o.CreateWatchlist(ctx, &w)
 		return w.ID, map[string]any{"name": name, "channel": w.Channel}, err
 	})
@@ -89,6 +94,32 @@ func (s *Server) Watches(ctx context.Context, by *Actor, org, watchlist string, 
 	return s.store.Org(org).Watches(ctx, watchlist, page)
 }
 
+// maxWatchlists bounds the watchlists of an organisation.
+const maxWatchlists = 200
+
+// fewestWatched is how many packages any plan watches.
+const fewestWatched = 500
+
+// roomToWatch refuses a watch beyond what the plan analyses in a month: each
+// watched package is analysed without being asked for again.
+func roomToWatch(ctx context.Context, by *Actor, o store.OrgTx) error {
+	if by.Plan.Month == store.Unlimited {
+		return nil
+	}
+	lists, _, err := o.Watchlists(ctx, Page{Limit: maxWatchlists})
+	if err != nil {
+		return err
+	}
+	var watched int64
+	for _, l := range lists {
+		watched += int64(l.PackageCount)
+	}
+	if most := max(by.Plan.Month, fewestWatched); watched >= most {
+		return fault.New(fault.Exhausted, "the plan %s watches %d packages at most", by.Plan.Name, most)
+	}
+	return nil
+}
+
 // AddWatch puts a package on a watchlist, in one version or in all.
 func (s *Server) AddWatch(ctx context.Context, by *Actor, org, watchlist string, req PackageRequest) (Watch, error) {
 	if err := s.own(ctx, by, org); err != nil {
@@ -104,6 +135,9 @@ func (s *Server) AddWatch(ctx context.Context, by *Actor, org, watchlist string,
 	w := Watch{WatchlistID: watchlist, Ecosystem: eco, Name: name, Version: req.Version, CreatedAt: store.At(s.now())}
 	err = s.change(ctx, by, org, "watch.add", func(ctx context.Context, _ *store.Tx, o store.OrgTx) (string, any, error) {
 		w.ID = "" // the function may be called again
+		if err := roomToWatch(ctx, by, o); err != nil {
+			return "", nil, err
+		}
 		err := o.AddWatch(ctx, &w)
 		if fault.Is(err, fault.Conflict) {
 			err = fault.New(fault.Conflict, "%s:%s is on this watchlist already", eco, name)

@@ -27,8 +27,12 @@ type scanJob struct {
 func (scanJob) Kind() string { return "scan" }
 
 func (s *Server) scanHandler() jobs.Handler {
-	return jobs.Handler{Kind: scanJob{}.Kind(), Timeout: s.opt.ScanTime + time.Minute, Run: s.runScan, GaveUp: s.giveScanUp}
+	return jobs.Handler{Kind: scanJob{}.Kind(), Timeout: s.scanTime(), Run: s.runScan, GaveUp: s.giveScanUp}
 }
+
+// scanTime is how long a scan may take with all that is around it: a scanner that
+// runs out of time still has some to say what it found until then.
+func (s *Server) scanTime() time.Duration { return s.opt.ScanTime + min(s.opt.ScanTime, time.Minute) }
 
 // runScan runs a scan. Whatever it finds out, and that it has done so, is one
 // transaction: a scan has one result, however often its worker dies.
@@ -192,7 +196,7 @@ type analysisJob struct {
 func (analysisJob) Kind() string { return "analysis" }
 
 func (s *Server) analysisHandler() jobs.Handler {
-	return jobs.Handler{Kind: analysisJob{}.Kind(), Timeout: s.opt.ScanTime + time.Minute, Run: s.runAnalysis}
+	return jobs.Handler{Kind: analysisJob{}.Kind(), Timeout: s.scanTime(), Run: s.runAnalysis}
 }
 
 // enqueueAnalysis has a version analysed for those who watch it.

@@ -86,7 +86,7 @@ func (s *Service) Set(ctx context.Context, by *account.Actor, org, plan, status 
 		}
 		effective := planFor(plan, status)
 		if s.provider() == Stripe && !by.May(account.Staff) {
-			if raises, err := s.raises(ctx, tx, o.Plan, effective); err != nil {
+			if raises, err := s.raises(ctx, tx, o.Plan, plan); err != nil { // a cancelled one too: a payment may bring it back
 				return err
 			} else if raises {
 				return fault.New(fault.Forbidden, "a plan with more is paid for first").Try("start with POST /billing/checkout")

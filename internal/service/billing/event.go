@@ -130,6 +130,8 @@ func (s *Service) obey(ctx context.Context, tx *store.Tx, kind stripe.EventType,
 		return err
 	case created.Before(sub.EventAt.Time):
 		return nil
+	case kind != stripe.EventTypeCheckoutSessionCompleted && kind != stripe.EventTypeInvoicePaid && sub.ProviderID != "" && sub.ProviderID != o.ID && sub.Status != canceled:
+		return nil // about one that was replaced
 	}
 	sub.Provider, sub.EventAt, sub.UpdatedAt = Stripe, created, now
 	sub.Plan = cmp.Or(s.planOf(o), sub.Plan)

@@ -200,6 +200,7 @@ func TestPlansOfQueries(t *testing.T) {
 			{name: "repos", run: func(st *store.Store) error { _, _, err := st.Org(of.org).Repos(ctx, page); return err }},
 			{name: "watchlists", run: func(st *store.Store) error { _, _, err := st.Org(of.org).Watchlists(ctx, page); return err }},
 			{name: "watches", run: func(st *store.Store) error { _, _, err := st.Org(of.org).Watches(ctx, of.watchlist, page); return err }},
+			{name: "watched versions", sorts: true, run: func(st *store.Store) error { return second(st.WatchedVersions(ctx, target.NPM, "package-7")) }},
 			{name: "watchers", sorts: true, run: func(st *store.Store) error { return second(st.WatchlistsOf(ctx, target.NPM, "package-7", "7")) }},
 			{name: "watch", run: in(func(tx *store.Tx) error {
 				w := store.Watch{WatchlistID: of.watchlist, Ecosystem: target.NPM, Name: "new", CreatedAt: now}

@@ -3,7 +3,6 @@ package binshield
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/loupe-sec/loupe/internal/core/fault"
@@ -102,18 +101,23 @@ func (h handler) keys(ctx context.Context, in *orgListIn) (Items[APIKey], error)
 type addKeyIn struct {
 	OrgPath
 	Body struct {
-		Label     string    `json:"label" doc:"what it is for" minLength:"1" maxLength:"100" example:"CI Pipeline"`
-		Scopes    []string  `json:"scopes,omitempty" maxItems:"20" example:"scans:read" doc:"what it may do; all that the key which makes it may, if there are none"`
-		ExpiresAt time.Time `json:"expiresAt,omitempty" doc:"after which it is useless"`
+		Label     string     `json:"label" doc:"what it is for" minLength:"1" maxLength:"100" example:"CI Pipeline"`
+		Scopes    []string   `json:"scopes,omitempty" minItems:"1" maxItems:"20" example:"scans:read" doc:"what it may do; all that the key which makes it may, if there are none"`
+		ExpiresAt *time.Time `json:"expiresAt,omitempty" doc:"after which it is useless"`
 	}
 }
 
 func (h handler) addKey(ctx context.Context, in *addKeyIn) (APIKey, error) {
-	scopes, unknown := app.ParseScopes(strings.Join(in.Body.Scopes, ","))
-	if unknown != "" {
-		return APIKey{}, fault.New(fault.Invalid, "scopes: there is no scope %q", unknown).In("scopes", unknown)
+	req := app.KeyRequest{Label: in.Body.Label}
+	for _, scope := range in.Body.Scopes {
+		req.Scopes = append(req.Scopes, app.Scope(scope))
 	}
-	k, text, err := h.app.CreateKey(ctx, dialect.Actor(ctx), in.Org, app.KeyRequest{Label: in.Body.Label, Scopes: scopes, ExpiresAt: in.Body.ExpiresAt})
+	if at := in.Body.ExpiresAt; at != nil {
+		if req.ExpiresAt = *at; at.IsZero() {
+			return APIKey{}, fault.New(fault.Invalid, "expiresAt: in the past").In("expiresAt", at)
+		}
+	}
+	k, text, err := h.app.CreateKey(ctx, dialect.Actor(ctx), in.Org, req)
 	if err != nil {
 		return APIKey{}, err
 	}

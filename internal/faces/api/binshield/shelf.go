@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"sync"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/loupe-sec/loupe/internal/faces/api/dialect"
 )
 
@@ -13,6 +15,8 @@ const shelfSize = 32 << 20
 // A shelf keeps answers that were asked for lately and never change: an
 // analysis, under its id, is what it is.
 type shelf struct {
+	flights singleflight.Group
+
 	mu      sync.Mutex
 	order   *list.List // of *volume, the latest first
 	volumes map[string]*list.Element
@@ -35,12 +39,17 @@ func (s *shelf) get(id string, make func() (*dialect.Raw, error)) (*dialect.Raw,
 		return e.Value.(*volume).raw, nil
 	}
 	s.mu.Unlock()
-	raw, err := make()
+	made, err, _ := s.flights.Do(id, func() (any, error) { // once for all who ask at the same time
+		raw, err := make()
+		if err == nil {
+			s.put(id, raw)
+		}
+		return raw, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.put(id, raw)
-	return raw, nil
+	return made.(*dialect.Raw), nil
 }
 
 func (s *shelf) put(id string, raw *dialect.Raw) {
