@@ -201,7 +201,13 @@ func (p *process) ready() time.Duration {
 		}
 		select {
 		case <-p.ended:
-			t.Fatalf("loupe %s ended: %v\n%s", strings.Join(p.args, " "), p.err, p.said())
+			said := p.said()
+			if bytes.Contains(said, []byte("is taken")) && time.Since(began) < 10*time.Second {
+				time.Sleep(50 * time.Millisecond) // a child that was just being started may still hold the address of who was killed
+				p.start()
+				continue
+			}
+			t.Fatalf("loupe %s ended: %v\n%s", strings.Join(p.args, " "), p.err, said)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
