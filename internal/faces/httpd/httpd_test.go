@@ -286,6 +286,8 @@ func TestOnce(t *testing.T) {
 			return textOut{}, errors.New("broken")
 		case "twice":
 			return textOut{}, fault.New(fault.Conflict, "there already")
+		case "quota":
+			return textOut{}, fault.New(fault.Exhausted, "no more this month")
 		}
 		return textOut{Text: fmt.Sprint(n), Key: "secret"}, nil
 	}
@@ -308,6 +310,13 @@ func TestOnce(t *testing.T) {
 		if n != 4+i {
 			t.Errorf("%d requests were carried out; want %d", n, 4+i)
 		}
+	}
+	n = 0
+	for range 2 { // how things stand is not what became of a request
+		s.want(ask("d", "quota"), http.StatusTooManyRequests, `{"error":"no more this month"}`)
+	}
+	if n != 2 {
+		t.Errorf("%d requests beyond a quota were carried out; want 2, as it may have been raised", n)
 	}
 	s.want(ask(strings.Repeat("k", 256), "x"), http.StatusBadRequest, `{"error":"Idempotency-Key: at most 255 printable letters"}`)
 }

@@ -342,6 +342,30 @@ func TestNoKeyMintsMore(t *testing.T) {
 	})
 }
 
+// A key makes none that outlives it, or that reviews more than it does.
+func TestKeysInheritBounds(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		w := newWorld(t, st)
+		end := w.clock.Now().Add(time.Hour).UTC()
+		_, text := w.key(t, nil, account.KeyRequest{ExpiresAt: end, RepoPattern: "acme/*", Tier: "essentials", MonthlyLimit: 5})
+		by := good(t, w.Service, text)
+		for name, test := range map[string]struct {
+			req   account.KeyRequest
+			end   time.Time
+			limit int64
+		}{
+			"nothing said": {account.KeyRequest{}, end, 5},
+			"more":         {account.KeyRequest{ExpiresAt: end.Add(time.Hour), RepoPattern: "*", Tier: "enterprise", MonthlyLimit: 500}, end, 5},
+			"less":         {account.KeyRequest{ExpiresAt: end.Add(-time.Minute), MonthlyLimit: 3}, end.Add(-time.Minute), 3},
+		} {
+			k, _ := w.key(t, by, test.req)
+			if !k.ExpiresAt.Equal(test.end) || k.RepoPattern != "acme/*" || k.Tier != "essentials" || k.MonthlyLimit != test.limit {
+				t.Errorf("%s: it ends %v, reviews %s in %s, %d a month", name, k.ExpiresAt, k.RepoPattern, k.Tier, k.MonthlyLimit)
+			}
+		}
+	})
+}
+
 func TestKeyRequests(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		w := newWorld(t, st)

@@ -94,6 +94,9 @@ func TestByHandWithStripe(t *testing.T) {
 		if sub, err := w.billing.Set(t.Context(), w.admin, w.org.ID, "free", "active"); err != nil || sub.Provider != "stripe" || w.plan(t) != "free" {
 			t.Errorf("lowered: %+v, %v; the plan is %s", sub, err, w.plan(t))
 		}
+		if _, err := w.billing.Set(t.Context(), w.admin, w.org.ID, "enterprise", "canceled"); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("a cancelled plan with more, which a payment would bring back: %v", err)
+		}
 		staff := *w.admin
 		staff.Scopes = []account.Scope{account.Staff}
 		if _, err := w.billing.Set(t.Context(), &staff, w.org.ID, "enterprise", "active"); err != nil || w.plan(t) != "enterprise" {
@@ -225,6 +228,8 @@ func TestEvents(t *testing.T) {
 		send("evt_5", "invoice.payment_failed", 3*time.Minute, map[string]any{"id": "in_2", "customer": "cus_1"})
 		send("evt_6", "invoice.paid", 3*time.Minute, map[string]any{"id": "in_3", "customer": "cus_of_somebody"})
 		expect("what is not known", "team", "active")
+		send("evt_old", "customer.subscription.deleted", 3*time.Minute, map[string]any{"id": "sub_replaced", "customer": "cus_1"})
+		expect("the end of a subscription that was replaced", "team", "active")
 		send("evt_7", "customer.subscription.updated", 4*time.Minute, map[string]any{"id": "sub_s", "customer": "cus_1", "status": "incomplete", "metadata": map[string]string{"plan": "pro"}})
 		expect("not paid yet", "team", "incomplete")
 		send("evt_8", "customer.subscription.deleted", 5*time.Minute, map[string]any{"id": "sub_s", "customer": "cus_1"})
