@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/loupe-sec/loupe/internal/core/fault"
 	"github.com/loupe-sec/loupe/internal/core/target"
 	"github.com/loupe-sec/loupe/internal/service/app"
 	"github.com/loupe-sec/loupe/internal/service/jobstest"
@@ -263,5 +265,36 @@ func TestWatchOfOneVersion(t *testing.T) {
 			t.Errorf("a version that nobody watches was fetched %d times", n)
 		}
 		h.expect(t, "/pinned", "a null 1.0.0")
+	})
+}
+
+// An organisation has so many watchlists, and a plan watches so many packages.
+func TestWatchingHasBounds(t *testing.T) {
+	eachPlace(t, func(t *testing.T, p *place) {
+		s := p.open(t, app.ServerOptions{})
+		by := member(t, s, "Small", "free")
+		create := func() (app.Watchlist, error) {
+			return s.CreateWatchlist(t.Context(), by, by.OrgID, app.WatchlistRequest{Name: "List", Channel: "email", Destination: "a@b.example"})
+		}
+		list, err := create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 500 {
+			if _, err := s.AddWatch(t.Context(), by, by.OrgID, list.ID, npm(fmt.Sprintf("p%d", i), "")); err != nil {
+				t.Fatalf("watch %d: %v", i, err)
+			}
+		}
+		if _, err := s.AddWatch(t.Context(), by, by.OrgID, list.ID, npm("one-more", "")); !fault.Is(err, fault.Exhausted) {
+			t.Errorf("one package more than the plan watches: %v", err)
+		}
+		for i := 1; i < 200; i++ {
+			if _, err := create(); err != nil {
+				t.Fatalf("watchlist %d: %v", i, err)
+			}
+		}
+		if _, err := create(); !fault.Is(err, fault.Exhausted) {
+			t.Errorf("one watchlist too many: %v", err)
+		}
 	})
 }
